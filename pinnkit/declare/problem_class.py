@@ -1,0 +1,77 @@
+"""Problem classes: a family of problems with parameters and a name.
+
+In    a class with annotated numbers and a `declare` method.
+Out   a frozen dataclass with .solve(), .remake(), .system; picklable.
+Next  the gallery in `pinnkit.problems` is written with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+from pinnkit.declare.printing import refusal
+from pinnkit.declare.problem import AbstractProblem, PDESystem
+
+__all__ = ["ProblemClass", "problem"]
+
+T = TypeVar("T", bound="type[ProblemClass]")
+
+
+class ProblemClass(AbstractProblem):
+    """Base of problem classes; decorate them with `problem`.
+
+    Override `declare`; where an exact solution is known, `exact` as {field: expression}.
+    """
+
+    citation: ClassVar[str] = ""
+
+    @abstractmethod
+    def declare(self) -> PDESystem:
+        """The equations for these parameters."""
+
+    def exact(self) -> Any:
+        """The exact solution {field: expression}, None if unknown."""
+        return None
+
+    def __post_init__(self) -> None:
+        # Declared at once, so that a wrong parameter is refused here and not when solving.
+        self.system  # noqa: B018
+
+    @cached_property
+    def system(self) -> PDESystem:  # type: ignore[override]
+        """The declared system, with the exact solution attached."""
+        declared = self.declare()
+        if not isinstance(declared, PDESystem):
+            raise refusal(
+                f"{type(self).__name__}.declare()",
+                f"it returned {type(declared).__name__}",
+                "return a PDESystem",
+            )
+        exact = self.exact()
+        return declared if exact is None else declared.with_exact(exact)
+
+    def remake(self, **changes: Any) -> Any:
+        """The same class with other parameters."""
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The declared system is rebuilt from the parameters, never stored.
+        return {k: v for k, v in self.__dict__.items() if k != "system"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+@dataclass_transform(frozen_default=True)
+def problem(cls: T) -> T:
+    """Make a frozen dataclass of a `ProblemClass`: its annotated attributes are the parameters."""
+    if not (isinstance(cls, type) and issubclass(cls, ProblemClass)):
+        raise refusal(
+            f"@problem on {getattr(cls, '__name__', cls)!s}",
+            "it does not derive from ProblemClass",
+            f"write class {getattr(cls, '__name__', 'Name')}(pk.ProblemClass)",
+        )
+    return dataclasses.dataclass(frozen=True)(cls)  # type: ignore[return-value]
