@@ -1,0 +1,150 @@
+"""Which field each boundary condition closes, and what is continuous across a jump.
+
+In    a NormalForm and the order of every field along every axis.
+Out   (condition, owner) pairs, and per field the flux that is continuous where a coefficient jumps.
+Next  `discretise` writes one row per condition and owner's node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import sympy as sp
+
+from pinnkit.classical.expressions import find_leaves
+from pinnkit.declare.operators import Div
+from pinnkit.errors import UnsupportedProblemError
+from pinnkit.ir.normal_form import Condition, NormalForm
+
+__all__ = ["assign_owners", "boundary_conditions", "jump_positions", "seam_fluxes"]
+
+
+def boundary_conditions(nf: NormalForm) -> list[Condition]:
+    """Conditions on space axes (an initial condition "at x" counts as one)."""
+    return [c for c in nf.conditions if c.face.coord != nf.time and c.face.coord not in nf.periodic]
+
+
+def assign_owners(
+    nf: NormalForm, space_orders: Sequence[Sequence[int]]
+) -> list[tuple[Condition, int]]:
+    """Give every boundary condition a field, so that a field of order m along an axis gets m.
+
+    Conditions on parts of a side (`where`) go to their first field, unchecked: the count of rows
+    decides in the end.
+    """
+    pairs: list[tuple[Condition, int]] = []
+    for axis, coord in enumerate(nf.space):
+        here = [c for c in boundary_conditions(nf) if c.face.coord == coord]
+        room = [orders[axis] for orders in space_orders]
+        whole = [c for c in here if c.face.where == sp.true]
+        candidates = [_candidates(c, nf) for c in whole]
+        owners = _match(candidates, room)
+        if owners is None:
+            # First-order systems give several conditions to one field and none to another: the
+            # count must still be right, and whose node a row stands on does not matter then.
+            owners = _match(
+                [c + [i for i in range(len(room)) if i not in c] for c in candidates], room
+            )
+        if owners is None:
+            names = ", ".join(c.label for c in whole)
+            raise UnsupportedProblemError(
+                f"MethodOfLines() cannot assign the conditions on {coord} ({names}) to the fields: "
+                "there are more than the orders of the equations along that axis. Use CausalPINN()."
+            )
+        pairs += zip(whole, owners, strict=True)
+        pairs += [(c, _candidates(c, nf)[0]) for c in here if c.face.where != sp.true]
+    return pairs
+
+
+def _candidates(condition: Condition, nf: NormalForm) -> list[int]:
+    """Fields in the condition, the plain target of a Dirichlet condition first."""
+    leaves = find_leaves(condition.residual, nf).values()
+    found = sorted(
+        {leaf.field for leaf in leaves}, key=lambda i: (nf.fields[i] != condition.target, i)
+    )
+    return found
+
+
+def _match(candidates: list[list[int]], room: list[int]) -> list[int] | None:
+    """Bipartite matching with capacities by augmenting paths; None if some condition finds no field."""
+    owners: list[int] = [-1] * len(candidates)
+
+    def place(number: int, tried: set[int]) -> bool:
+        for field in candidates[number]:
+            if field in tried:
+                continue
+            tried.add(field)
+            held = [n for n, owner in enumerate(owners) if owner == field]
+            if len(held) < room[field]:
+                owners[number] = field
+                return True
+            for other in held:
+                if place(other, tried):
+                    owners[number] = field
+                    return True
+        return False
+
+    return owners if all(place(n, set()) for n in range(len(candidates))) else None
+
+
+def jump_positions(nf: NormalForm) -> list[list[float]]:
+    """Per space axis, where a coefficient jumps; only jumps along an axis (x = number) are handled."""
+    out: list[list[float]] = [[] for _ in nf.space]
+    for jump in nf.jumps:
+        free = jump.free_symbols & set(nf.coords)
+        if len(free) != 1 or not free <= set(nf.space):
+            raise UnsupportedProblemError(
+                f"MethodOfLines() handles coefficients that jump at fixed positions of one space "
+                f"coordinate; {jump} = 0 is not one. Use CausalPINN()."
+            )
+        (coord,) = free
+        lower, upper = nf.bounds[coord]
+        axis = nf.space.index(coord)
+        for root in _roots(jump, coord, lower, upper):
+            if lower < root < upper and not np.isclose(out[axis], root).any():
+                out[axis].append(root)
+    return [sorted(positions) for positions in out]
+
+
+def _roots(jump: sp.Expr, coord: sp.Symbol, lower: float, upper: float) -> list[float]:
+    if sp.degree(jump, coord) == 1 if jump.is_polynomial(coord) else False:
+        return [float(sp.solve(jump, coord)[0])]
+    # Bisection on a fine grid: every sign change of g is one position.
+    function = sp.lambdify(coord, jump, "numpy")
+    grid = np.linspace(lower, upper, 4001)
+    values = np.broadcast_to(np.asarray(function(grid), dtype=float), grid.shape)
+    roots = list(grid[values == 0.0])
+    for a, b, fa in zip(grid[:-1], grid[1:], values[:-1], strict=True):
+        if fa * float(function(b)) < 0:
+            for _ in range(60):
+                middle = (a + b) / 2
+                if fa * float(function(middle)) > 0:
+                    a = middle
+                else:
+                    b = middle
+            roots.append((a + b) / 2)
+    return [float(r) for r in roots]
+
+
+def seam_fluxes(nf: NormalForm, axis: int) -> dict[int, sp.Expr]:
+    """Per field, the flux along the axis that stays continuous where its coefficient jumps."""
+    if not nf.jumps:
+        return {}
+    coord = nf.space[axis]
+    out: dict[int, sp.Expr] = {}
+    for number, equation in enumerate(nf.equations):
+        for node in equation.conservative.atoms(Div):
+            flux = flux_component(node, coord)
+            if flux is None:
+                continue
+            fields = [leaf.field for leaf in find_leaves(flux, nf).values() if any(leaf.alpha)]
+            free = [i for i in fields if i not in out]
+            if free:
+                out[number if number in free else free[0]] = flux
+    return out
+
+
+def flux_component(node: Div, coord: sp.Symbol) -> sp.Expr | None:
+    """The component of a divergence's flux along one coordinate."""
+    return dict(zip(node.coordinates, node.flux, strict=True)).get(coord)
