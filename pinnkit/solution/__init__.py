@@ -1,0 +1,17 @@
+"""What comes back: a solution that can be called, and knows how wrong it is."""
+
+from pinnkit.solution.approximation import Answer, Approximation
+from pinnkit.solution.estimate import Estimate, Stats
+from pinnkit.solution.solution import Solution
+from pinnkit.solution.summary import citation
+from pinnkit.solution.verification import Verification
+
+__all__ = [
+    "Answer",
+    "Approximation",
+    "Estimate",
+    "Solution",
+    "Stats",
+    "Verification",
+    "citation",
+]

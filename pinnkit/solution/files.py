@@ -1,0 +1,216 @@
+"""Save and load solutions: JSON for what is said, tensors for what is trained, nothing executable.
+
+In    a `Solution`, or a `.pinn` file.
+Out   the file (written atomically), or the `Solution`.
+Next  `sol.save(path)`, `pk.load(path)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pinnkit.classical import GridApproximation
+from pinnkit.declare.problem_class import ProblemClass
+from pinnkit.errors import Evidence, Status
+from pinnkit.ir.normal_form import NormalForm
+from pinnkit.ir.system_tree import system_from_tree, system_to_tree
+from pinnkit.lower.approximation import NetworkApproximation, WindowedApproximation
+from pinnkit.solution.approximation import Approximation
+from pinnkit.solution.estimate import Estimate, SavedSolver, Stats, solver_name
+from pinnkit.solution.solution import Snapshot, Solution
+from pinnkit.solution.verification import Verification
+from pinnkit.train.callbacks import History
+from pinnkit.train.checkpoint import ArchiveError, read_archive, write_archive
+
+__all__ = ["load", "save"]
+
+FORMAT, VERSION = "pinnkit solution", 1
+KINDS: dict[str, type[Approximation]] = {
+    "network": NetworkApproximation,
+    "windows": WindowedApproximation,
+    "grid": GridApproximation,
+}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+MALFORMED = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    RuntimeError,
+    OverflowError,
+)
+
+
+def save(sol: Solution, path: str | PathLike[str]) -> None:
+    """Write `sol` to `path`."""
+    spec, tensors = sol.approximation.to_state()
+    if sol.approximation.kind not in KINDS:
+        raise TypeError(f"an approximation of kind {sol.approximation.kind!r} cannot be saved")
+    system = sol.problem.system if isinstance(sol.problem, ProblemClass) else sol.problem
+    record = {
+        "format": FORMAT,
+        "version": VERSION,
+        "problem": system_to_tree(system),
+        "solver": _solver_record(sol.solver),
+        "approximation": {"kind": sol.approximation.kind, "spec": spec},
+        "status": sol.status.name,
+        "verification": _verification_record(sol.verification),
+        "parameters": [[str(p), e.value, e.stderr] for p, e in sol.parameters.items()],
+        "history": sol.history.to_state(),
+        "stats": _stats_record(sol.stats),
+        "dtype": str(sol.dtype).removeprefix("torch."),
+        "snapshot": None
+        if sol.snapshot is None
+        else {"step": sol.snapshot.step, "extra": sol.snapshot.extra},
+    }
+    parts: dict[str, Any] = {"approximation": tensors}
+    if sol.snapshot is not None:
+        parts |= {"state": sol.snapshot.state, "generator": sol.snapshot.generator}
+    write_archive(path, record, parts)
+
+
+def load(path: str | PathLike[str], solvers: Mapping[str, type]) -> Solution:
+    """Read what `save` wrote, onto the CPU.
+
+    Args:
+        path: The file.
+        solvers: Solver classes by name, to rebuild `sol.solver`.
+    """
+    record, tensors = read_archive(path, kind=FORMAT)
+    name = Path(path).name
+    if record.get("version") != VERSION:
+        raise ArchiveError(
+            f"{name} has version {record.get('version')!r}; this pinnkit reads version {VERSION}"
+        )
+    try:
+        return _solution(record, tensors, solvers)
+    except MALFORMED as fault:
+        raise ArchiveError(f"{name} is damaged or was tampered with: {fault}") from fault
+
+
+def _solution(
+    record: Mapping[str, Any], tensors: Mapping[str, Any], solvers: Mapping[str, type]
+) -> Solution:
+    system = system_from_tree(record["problem"])
+    nf: NormalForm = system.normal_form
+    kind = record["approximation"]["kind"]
+    approximation = KINDS[kind].from_state(
+        record["approximation"]["spec"], tensors["approximation"], nf
+    )
+    symbols = {str(p): p for p in nf.parameters}
+    saved = record["snapshot"]
+    snapshot = None
+    if saved is not None:
+        snapshot = Snapshot(
+            int(saved["step"]), tensors["state"], tensors["generator"], dict(saved["extra"])
+        )
+    return Solution(
+        problem=system,
+        normal_form=nf,
+        solver=_solver(record["solver"], solvers),
+        approximation=approximation,
+        status=Status[record["status"]],
+        verification=_verification(record["verification"]),
+        parameters={
+            symbols[n]: Estimate(float(v), None if e is None else float(e))
+            for n, v, e in record["parameters"]
+        },
+        history=History.from_state(record["history"]),
+        stats=_stats(record["stats"]),
+        snapshot=snapshot,
+        dtype=DTYPES[record["dtype"]],
+    )
+
+
+def _verification_record(v: Verification) -> dict[str, Any]:
+    fields = {f.name: getattr(v, f.name) for f in dataclasses.fields(v) if f.name != "reference"}
+    return fields | {
+        "evidence": v.evidence.name,
+        "status": v.status.name,
+        "errors": dict(v.errors),
+    }
+
+
+def _verification(record: Mapping[str, Any]) -> Verification:
+    numbers: dict[str, Any] = {
+        f.name: float(record[f.name]) for f in dataclasses.fields(Verification) if f.type == "float"
+    }
+    return Verification(
+        **numbers,
+        ok=bool(record["ok"]),
+        evidence=Evidence[record["evidence"]],
+        status=Status[record["status"]],
+        errors={str(n): float(e) for n, e in record["errors"].items()},
+        reason=str(record["reason"]),
+    )
+
+
+def _stats_record(stats: Stats) -> dict[str, Any]:
+    fields = {f.name: getattr(stats, f.name) for f in dataclasses.fields(stats)}
+    plain = {str(k): v for k, v in stats.more.items() if _is_json(v)}
+    return fields | {"stopped_by": stats.stopped_by.name, "more": plain}
+
+
+def _stats(record: Mapping[str, Any]) -> Stats:
+    return Stats(
+        seconds=float(record["seconds"]),
+        steps=int(record["steps"]),
+        parameters=int(record["parameters"]),
+        points=int(record["points"]),
+        peak_memory=int(record["peak_memory"]),
+        stopped_by=Status[record["stopped_by"]],
+        verification_seconds=float(record["verification_seconds"]),
+        more=dict(record["more"]),
+    )
+
+
+def _solver_record(solver: Any) -> dict[str, Any]:
+    record: dict[str, Any] = {"name": solver_name(solver), "repr": repr(solver), "fields": None}
+    if dataclasses.is_dataclass(solver) and not isinstance(solver, SavedSolver):
+        fields = {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver) if f.init}
+        if all(_is_json(v) for v in fields.values()):
+            record["fields"] = {n: _tagged(v) for n, v in fields.items()}
+    return record
+
+
+def _solver(record: Mapping[str, Any], solvers: Mapping[str, type]) -> Any:
+    """The solver itself where its knobs are plain values, else a stand-in that shows its repr."""
+    name, text = str(record["name"]), str(record["repr"])
+    if name in solvers and record["fields"] is not None:
+        fields = {str(n): _untagged(v) for n, v in record["fields"].items()}
+        return solvers[name](**fields)
+    return SavedSolver(name, text)
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_json, value))
+    if isinstance(value, Mapping):
+        return all(isinstance(k, str) for k in value) and all(map(_is_json, value.values()))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _tagged(value: Any) -> Any:
+    """JSON has no tuples, but frozen solvers do."""
+    if isinstance(value, tuple):
+        return {"tuple": [_tagged(v) for v in value]}
+    if isinstance(value, list):
+        return [_tagged(v) for v in value]
+    if isinstance(value, Mapping):
+        return {"dict": {k: _tagged(v) for k, v in value.items()}}
+    return value
+
+
+def _untagged(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"tuple"}:
+            return tuple(_untagged(v) for v in value["tuple"])
+        return {k: _untagged(v) for k, v in value["dict"].items()}
+    return [_untagged(v) for v in value] if isinstance(value, list) else value

@@ -1,0 +1,150 @@
+"""Checkpoints: where training stood, in a file or in a solution, and whether it fits the problem.
+
+In    a solver's state, the random generator, the history.
+Out   a file written atomically, and a `Snapshot` read back from a file or taken from a `Solution`.
+Next  `pinnkit.driver` resumes from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pinnkit.ir.normal_form import NormalForm
+from pinnkit.solution.estimate import solver_name
+from pinnkit.solution.solution import Snapshot, Solution
+from pinnkit.train.callbacks import History
+from pinnkit.train.checkpoint import ArchiveError, plain_copy, read_archive, write_archive
+from pinnkit.train.loop import TrainingState
+
+__all__ = ["Checkpointing", "Resumed", "fingerprint", "read_resume", "take_snapshot"]
+
+FORMAT = "pinnkit checkpoint"
+DEFAULT_EVERY = 100  # steps
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """Where and how often: at step numbers that `every` divides, and at the end."""
+
+    path: Path
+    every: int = DEFAULT_EVERY
+
+    @classmethod
+    def of(cls, argument: Any) -> Checkpointing | None:
+        """From `checkpoint=`: None, a path, or (path, every)."""
+        if argument is None:
+            return None
+        path, every = argument if isinstance(argument, (tuple, list)) else (argument, DEFAULT_EVERY)
+        if not isinstance(path, (str, PathLike)):
+            raise TypeError(f"checkpoint={argument!r} must be a path or (path, every)")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(
+                f"checkpoint=(path, {every!r}): every must be a positive number of steps"
+            )
+        if not Path(path).absolute().parent.is_dir():
+            raise FileNotFoundError(f"the folder of checkpoint={str(path)!r} does not exist")
+        return cls(Path(path), every)
+
+    def write(self, snapshot: Snapshot, history: History, problem: str, solver: str) -> None:
+        """Replace the file by one of `snapshot`."""
+        record = {
+            "format": FORMAT,
+            "version": 1,
+            "step": snapshot.step,
+            "problem": problem,
+            "solver": solver,
+            "history": history.to_state(),
+            "extra": snapshot.extra,
+        }
+        tensors = {"state": snapshot.state, "generator": snapshot.generator}
+        write_archive(self.path, record, tensors)
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What to go on from."""
+
+    snapshot: Snapshot
+    history: History
+
+
+def take_snapshot(
+    state: TrainingState, generator: torch.Generator, extra: dict[str, Any]
+) -> Snapshot:
+    """A copy of everything that changes during training."""
+    return Snapshot(
+        state.step, plain_copy(state.state_dict(), "state"), generator.get_state(), dict(extra)
+    )
+
+
+def read_resume(
+    source: Any, nf: NormalForm, solver: str, *, load: Any, device: torch.device
+) -> Resumed:
+    """From `resume=`: a `Solution`, a checkpoint or a saved solution.
+
+    Args:
+        source: What the user passed.
+        nf: The problem now being solved; another one is refused.
+        solver: The solver's class name; another one is refused.
+        load: Reads a saved solution (the driver's `load`, which knows the solvers).
+        device: Where tensors go.
+    """
+    if isinstance(source, Solution):
+        return _from_solution(source, nf, solver)
+    if not isinstance(source, (str, PathLike)):
+        raise TypeError(f"resume={source!r} must be a Solution or the path of a checkpoint")
+    try:
+        record, tensors = read_archive(source, kind=FORMAT, device=device)
+    except ArchiveError as fault:
+        if "is no pinnkit checkpoint file" not in str(fault) or "damaged" in str(fault):
+            raise
+        return _from_solution(load(source), nf, solver)
+    name = Path(source).name
+    _check_fits(record["problem"], fingerprint(nf), record["solver"], solver, name)
+    snapshot = Snapshot(
+        int(record["step"]), tensors["state"], tensors["generator"].cpu(), dict(record["extra"])
+    )
+    return Resumed(snapshot, History.from_state(record["history"]))
+
+
+def fingerprint(nf: NormalForm) -> str:
+    """A hash of what is being solved; equal problems have equal ones in every process."""
+    parts = [
+        *(f"{c} in {nf.bounds[c]}" for c in nf.coords),
+        *map(str, nf.fields),
+        *(str(e.residual) for e in nf.equations),
+        *(f"{c.face} {c.residual}" for c in nf.conditions),
+        *(f"{i.integrand} {i.over} {i.equals}" for i in nf.integrals),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _from_solution(solution: Solution, nf: NormalForm, solver: str) -> Resumed:
+    if solution.snapshot is None:
+        raise ValueError("this solution does not hold the state of its training: nothing to resume")
+    theirs = solver_name(solution.solver)
+    _check_fits(fingerprint(solution.normal_form), fingerprint(nf), theirs, solver, "the solution")
+    # Copied, so that resuming twice from one solution starts twice from the same place.
+    snapshot = solution.snapshot
+    copied = Snapshot(
+        snapshot.step,
+        plain_copy(snapshot.state, "state"),
+        snapshot.generator.clone(),
+        dict(snapshot.extra),
+    )
+    return Resumed(copied, History.from_state(solution.history.to_state()))
+
+
+def _check_fits(problem: str, our_problem: str, solver: str, our_solver: str, name: str) -> None:
+    if solver != our_solver:
+        raise ValueError(f"{name} was written by {solver}; it cannot be resumed with {our_solver}")
+    if problem != our_problem:
+        raise ValueError(
+            f"{name} belongs to another problem; to start from its answer use warm_start="
+        )
