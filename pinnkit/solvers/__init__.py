@@ -1,0 +1,7 @@
+"""One file per method, readable beside its paper."""
+
+from pinnkit.solvers.base import AbstractSolver, Env, State
+from pinnkit.solvers.causal_pinn import CausalPINN
+from pinnkit.solvers.method_of_lines import MethodOfLines
+
+__all__ = ["AbstractSolver", "CausalPINN", "Env", "MethodOfLines", "State"]

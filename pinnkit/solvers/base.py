@@ -1,0 +1,72 @@
+"""The solver abstraction: a frozen record of hyperparameters with five methods.
+
+In    a `PDESystem` (its `normal_form` is all a solver reads) and an `Env`.
+Out   a state advanced by `step`, and at the end an `Answer`.
+Next  `pinnkit.driver.solve` runs the loop, judges the answer and builds the `Solution`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pinnkit.errors import Status
+from pinnkit.solution.approximation import Answer
+from pinnkit.train.loop import TrainingState
+
+__all__ = ["AbstractSolver", "Answer", "Env", "State"]
+
+State = TrainingState
+
+
+@dataclass
+class Env:
+    """Where and within what limits a solve runs.
+
+    `generator` lives on the CPU whatever the device, so that a seed means the same everywhere; all
+    randomness of a solver comes from it (its state is part of every checkpoint). `time_limit` is the
+    training budget: solvers may plan with it, the loop enforces it.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    generator: torch.Generator
+    seed: int
+    tol: float | None = None
+    time_limit: float | None = None
+    warm_start: object | None = None
+    max_steps: int | None = None
+
+
+class AbstractSolver(ABC):
+    """One method. Subclasses are frozen dataclasses of its hyperparameters and hold no state.
+
+    `problem` is always the `PDESystem`, never a problem class.
+    """
+
+    citation: ClassVar[str] = ""  # BibTeX of the method, for `pk.citation`
+
+    @abstractmethod
+    def supports(self, problem: Any) -> str | None:
+        """None, or in one sentence why not and what can do it."""
+
+    @abstractmethod
+    def init(self, problem: Any, env: Env) -> State:
+        """The state before the first step; all randomness from `env.generator`."""
+
+    @abstractmethod
+    def step(self, problem: Any, state: Any) -> Mapping[str, float | Tensor]:
+        """Advance `state` in place by one step (`state.step += 1`); return detached losses."""
+
+    @abstractmethod
+    def terminate(self, problem: Any, state: Any) -> Status | None:
+        """None to go on, else the reason; `OK` means converged, to be judged by the driver."""
+
+    @abstractmethod
+    def finish(self, problem: Any, state: Any) -> Answer:
+        """The best answer so far. Changes nothing: it is also called in the middle of training."""

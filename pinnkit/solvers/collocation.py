@@ -1,0 +1,356 @@
+"""Collocation: batches of a problem's residuals as the `ResidualModel` an optimiser steps on.
+
+In    the residual groups of a (window of a) problem and the field model.
+Out   `Batch`: weighted residuals and rows of frozen points; `Probe`: held-out points never trained on.
+Next  `train` optimisers; the causal weights are computed from the probe.
+
+The loss is the sum over groups of a mean square: 1 for every equation, `condition_weight` for every
+condition, integral and seam, all residuals scaled to O(1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+import torch
+from torch import Tensor, nn
+
+from pinnkit.ir.normal_form import Face, NormalForm
+from pinnkit.lower.fields import FieldModel
+from pinnkit.lower.integrals import IntegralTerm
+from pinnkit.lower.residuals import ResidualGroup
+from pinnkit.lower.rows import jacobian_rows
+from pinnkit.lower.sampling import adaptive_choice, face_points, interior_points
+from pinnkit.lower.tape import Tape
+
+__all__ = [
+    "Batch",
+    "Collocation",
+    "Group",
+    "Part",
+    "ProbeReading",
+    "Seam",
+    "flat_parameters",
+    "load_parameters",
+]
+
+CANDIDATES = 4  # candidates per chosen point of the residual-adaptive sampler
+
+
+@dataclass(frozen=True, eq=False)
+class Seam:
+    """Initial data of a later window: the fields equal what the window before handed over.
+
+    One column per field and time derivative below its order: (model - given) / size.
+    """
+
+    face: Face
+    wanted: tuple[
+        tuple[int, tuple[int, ...]], ...
+    ]  # (field index, multi-index): what is handed over
+    sizes: tuple[float, ...]
+    given: Callable[[Tensor], list[Tensor]]  # points -> one (n,) per entry of `wanted`
+    kind: str = "initial"
+
+    def evaluate(self, model: FieldModel, points: Tensor, tape: Tape | None = None) -> Tensor:
+        """Scaled differences: (n, e)."""
+        columns = zip(
+            model.derivatives(points, self.wanted, tape),
+            self.given(points),
+            self.sizes,
+            strict=True,
+        )
+        return torch.stack([(u - g) / size for u, g, size in columns], dim=1)
+
+    def rows(
+        self,
+        model: FieldModel,
+        points: Tensor,
+        params: Sequence[Tensor] | None = None,
+        parameters: Sequence[Tensor] = (),
+        out: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # shapes: (n, e), (n, e, P)
+        """Residual and rows, as of any group."""
+        tape = Tape()
+        with torch.enable_grad():
+            residual = self.evaluate(model, points, tape)
+            return residual.detach(), jacobian_rows(residual, tape, params or (), out)
+
+
+Group = ResidualGroup | IntegralTerm | Seam
+
+
+def columns_of(group: Group) -> int:
+    """Residual columns of a group."""
+    if isinstance(group, ResidualGroup):
+        return len(group.terms)
+    return len(group.wanted) if isinstance(group, Seam) else 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """One group of residuals on its points; `weights` (n, e) multiply squared residuals."""
+
+    index: int
+    points: Tensor  # shape: (n, d)
+    weights: Tensor  # shape: (n, e)
+
+
+@dataclass(frozen=True)
+class ProbeReading:
+    """Squared residuals at held-out points: `held_out` is the unweighted loss there."""
+
+    held_out: float
+    squared: Tensor  # shape: (n, e), interior groups side by side
+    times: Tensor | None  # shape: (n,), scaled to [0, 1]
+
+
+class Collocation:
+    """Points for every residual group of a problem on one box (a time window).
+
+    Args:
+        nf: The problem; `bounds` is the box of this window.
+        groups: Its residual groups: interior equations, one per face, integrals, seams.
+        model: The ansatz all groups are evaluated on.
+        condition_weight: Weight of every condition beside the equations.
+        face_density: Points per length on faces, relative to the interior.
+    """
+
+    def __init__(
+        self,
+        nf: NormalForm,
+        groups: Sequence[Group],
+        model: FieldModel,
+        *,
+        bounds: Mapping[sp.Symbol, tuple[float, float]],
+        condition_weight: float,
+        face_density: float,
+    ) -> None:
+        self.nf, self.groups, self.model, self.bounds = nf, tuple(groups), model, dict(bounds)
+        self.condition_weight, self.face_density = condition_weight, face_density
+        self.params = [p for p in model.parameters() if p.requires_grad]
+        self.size = sum(p.numel() for p in self.params)
+        self.last_drawn = 0
+        self._rows: Tensor | None = None
+        self._probe: list[Part] = []
+
+    @property
+    def equations(self) -> int:
+        """Number of interior equations."""
+        return sum(columns_of(g) for g in self.groups if g.kind == "interior")
+
+    def draw(
+        self,
+        n: int,
+        generator: torch.Generator,
+        *,
+        adaptive: bool,
+        time_weight: Any = None,
+    ) -> Batch:
+        """Fresh points: `n` inside, `face_density * n^((d-1)/d)` on every face.
+
+        With `adaptive` half of them follow the residual: p ~ |r| / mean + 1 (causally weighted, so
+        that times that still wait attract nobody). The points are not importance-weighted: the loss
+        itself moves to where the residual is.
+        `time_weight(times)` gives the causal weight of interior points.
+        """
+        parts = []
+        for index, group in enumerate(self.groups):
+            if group.kind == "interior":
+                points = self._interior(group, n, generator, adaptive, time_weight)
+                part = self._part(index, points)
+                if time_weight is not None:
+                    weights = part.weights * time_weight(self.scaled_times(points))[:, None]
+                    part = Part(index, points, weights)
+            else:
+                # Faces have one dimension less: as many points per length as inside, times a factor.
+                d = len(self.nf.coords)
+                count = min(math.ceil(self.face_density * n ** ((d - 1) / d)), max(8, n // 3))
+                part = self._part(index, self._on_group(group, count, generator))
+            parts.append(part)
+        self.last_drawn = sum(len(p.points) for p in parts)
+        return Batch(self, parts)
+
+    def _part(self, index: int, points: Tensor) -> Part:
+        """Points of a group with the weights of its mean square."""
+        group = self.groups[index]
+        total = 1.0 if group.kind == "interior" else self.condition_weight
+        shape = (len(points), columns_of(group))
+        return Part(index, points, points.new_full(shape, total / len(points)))
+
+    def scaled_times(self, points: Tensor) -> Tensor:
+        """Times of points, scaled to [0, 1] over the window."""
+        assert self.nf.time is not None
+        low, high = self.bounds[self.nf.time]
+        return (points[:, self.nf.coords.index(self.nf.time)] - low) / (high - low)
+
+    def make_probe(self, n: int, generator: torch.Generator) -> None:
+        """Draw the held-out points, once: another number of them, so that none is trained on."""
+        self._probe = list(self.draw(n, generator, adaptive=False).parts)
+
+    def probe_state(self) -> list[Tensor]:
+        """The held-out points, for checkpoints."""
+        return [p.points for p in self._probe]
+
+    def load_probe(self, points: Sequence[Tensor]) -> None:
+        """Put back what `probe_state` gave."""
+        like = self.params[0]
+        self._probe = [self._part(index, p.to(like)) for index, p in enumerate(points)]
+
+    def read_probe(self) -> ProbeReading:
+        """Squared residuals at the held-out points for the model as it is."""
+        total, inside, times = 0.0, [], None
+        for part in self._probe:
+            squared = self.evaluate(part).square()
+            total += float((squared * part.weights).sum())
+            if self.groups[part.index].kind == "interior":
+                inside.append(squared)
+                if self.nf.time is not None:
+                    times = self.scaled_times(part.points)
+        return ProbeReading(total, torch.cat(inside, 1), times)
+
+    def evaluate(self, part: Part) -> Tensor:  # shape: (n, e)
+        """Residuals of a part, without a graph."""
+        with torch.no_grad():
+            return self.groups[part.index].evaluate(self.model, part.points)
+
+    def buffer(self, n: int) -> Tensor:
+        """Room for n rows, kept between steps: fresh pages cost more than the products."""
+        if self._rows is None or self._rows.shape[0] < n:
+            like = self.params[0]
+            self._rows = torch.empty(n, self.size, dtype=like.dtype, device=like.device)
+        return self._rows[:n]
+
+    def _interior(
+        self,
+        group: Group,
+        n: int,
+        generator: torch.Generator,
+        adaptive: bool,
+        time_weight: Any,
+    ) -> Tensor:
+        points = self._place(
+            interior_points(
+                self.nf, CANDIDATES * n if adaptive else n, generator, bounds=self.bounds
+            )
+        )
+        if not adaptive:
+            return points
+        with torch.no_grad():
+            size = group.evaluate(self.model, points).norm(dim=1)
+            if time_weight is not None:
+                size = size * time_weight(self.scaled_times(points)).sqrt()
+        if not bool(torch.isfinite(size).all()):
+            return points[
+                :n
+            ]  # the optimiser sees the same residual, rejects, and the loop reports it
+        chosen, _ = adaptive_choice(size.cpu(), n, generator)
+        return points[chosen.to(points.device)]
+
+    def _on_group(self, group: Group, n: int, generator: torch.Generator) -> Tensor:
+        if group.face is None:  # an integral: one residual per point of the free coordinates
+            assert isinstance(group, IntegralTerm)
+            count = n if group.free else 1
+            return self._place(interior_points(self.nf, count, generator, bounds=self.bounds))
+        free = [c for c in self.nf.coords if c != group.face.coord]
+        n = n if free else 1
+        if len(free) == 1 and group.face.where == sp.true:
+            return self._place(self._equispaced(group.face, free[0], n))
+        return self._place(face_points(self.nf, group.face, n, generator, bounds=self.bounds))
+
+    def _equispaced(self, face: Face, along: sp.Symbol, n: int) -> Tensor:  # shape: (n, d)
+        """Midpoints of n equal cells, the same in every batch.
+
+        Fresh points on faces are noise that the interior has to pay for: where the data have a kink
+        no network fits, each batch that hits it throws the solution back (Allen-Cahn with
+        x^2 cos(pi x): the loss jumps twentyfold, the error stays five times larger).
+        """
+        low, high = self.bounds[along]
+        points = torch.empty(n, len(self.nf.coords), dtype=torch.float64)
+        points[:, self.nf.coords.index(face.coord)] = self.bounds[face.coord][
+            0 if face.side == "left" else 1
+        ]
+        cells = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        points[:, self.nf.coords.index(along)] = low + (high - low) * cells
+        return points
+
+    def _place(self, points: Tensor) -> Tensor:
+        # Drawn on the CPU in float64 by one generator whatever the device, then moved.
+        return points.to(self.params[0])
+
+
+class Batch:
+    """Frozen points with frozen weights: the `ResidualModel` of one or several steps."""
+
+    def __init__(self, owner: Collocation, parts: Sequence[Part]) -> None:
+        self.owner, self.parts = owner, tuple(parts)
+        # Rows of negligible weight cost as much as any other and change nothing.
+        self._kept = [p for p in map(_drop_negligible, self.parts) if len(p.points)]
+        self.size = sum(p.weights.numel() for p in self._kept)
+
+    def residual(self, theta: Tensor) -> Tensor:
+        load_parameters(self.owner.params, theta)
+        return torch.cat(
+            [(self.owner.evaluate(p) * p.weights.sqrt()).reshape(-1) for p in self._kept]
+        )
+
+    def rows(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        load_parameters(self.owner.params, theta)
+        out = self.owner.buffer(self.size)
+        residuals, start = [], 0
+        for part in self._kept:
+            group, root = self.owner.groups[part.index], part.weights.sqrt()
+            n, e = part.weights.shape
+            target = out[start : start + n * e].view(n, e, -1)
+            r, _ = group.rows(self.owner.model, part.points, self.owner.params, out=target)
+            target *= root[:, :, None]
+            residuals.append((r * root).reshape(-1))
+            start += n * e
+        return torch.cat(residuals), out
+
+    def gradient(self, theta: Tensor) -> tuple[float, Tensor]:
+        load_parameters(self.owner.params, theta)
+        loss = theta.new_zeros(())
+        for part in self._kept:
+            r = self.owner.groups[part.index].evaluate(self.owner.model, part.points)
+            loss = loss + (r.square() * part.weights).sum()
+        parts = torch.autograd.grad(loss, self.owner.params)
+        return float(loss.detach()), torch.cat([g.reshape(-1) for g in parts])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Points and weights: everything to go on with the same batch after a resume."""
+        return {
+            "index": [p.index for p in self.parts],
+            "points": [p.points for p in self.parts],
+            "weights": [p.weights for p in self.parts],
+        }
+
+    @classmethod
+    def from_state(cls, owner: Collocation, state: Mapping[str, Any]) -> Batch:
+        """The batch that `state_dict` described."""
+        like = owner.params[0]
+        triples = zip(state["index"], state["points"], state["weights"], strict=True)
+        return cls(owner, [Part(i, p.to(like), w.to(like)) for i, p, w in triples])
+
+
+def flat_parameters(params: Sequence[nn.Parameter]) -> Tensor:  # shape: (P,)
+    """All trainable numbers in one vector."""
+    return torch.cat([p.detach().reshape(-1) for p in params])
+
+
+def load_parameters(params: Sequence[nn.Parameter], theta: Tensor) -> None:
+    """Write the vector back into the parameters."""
+    with torch.no_grad():
+        start = 0
+        for p in params:
+            p.copy_(theta[start : start + p.numel()].view_as(p))
+            start += p.numel()
+
+
+def _drop_negligible(part: Part) -> Part:
+    keep = part.weights.amax(1) > 1e-12 * part.weights.max()
+    return part if bool(keep.all()) else Part(part.index, part.points[keep], part.weights[keep])

@@ -1,0 +1,175 @@
+"""Time windows of a network solver: the ansatz and residuals on a part of the time span.
+
+In    the normal form, where the window starts and ends, the window before.
+Out   `Window`: its collocation, its parameters, what it hands over to the next.
+Next  `causal_pinn` trains it.
+
+A window hands over a Fourier/Chebyshev projection of its last instant with a measured error, not
+itself: networks nested in networks would make every later window slower than the one before.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pinnkit.ir.normal_form import Face, NormalForm
+from pinnkit.lower.approximation import NetworkApproximation, WindowedApproximation
+from pinnkit.lower.fields import make_field_model
+from pinnkit.lower.projection import ProjectedField
+from pinnkit.lower.residuals import compile_residuals, group_terms
+from pinnkit.lower.scales import estimate_field_scales
+from pinnkit.nn import MLP
+from pinnkit.solvers.base import Env
+from pinnkit.solvers.collocation import Collocation, Group, Seam, flat_parameters, load_parameters
+
+__all__ = ["Window", "as_approximation", "network_size", "open_window"]
+
+logger = logging.getLogger(__name__)
+
+HANDOVER_TOL = 1e-9  # relative L2 error of the projection: far below any tolerance / 100
+
+
+@dataclass
+class Window:
+    """One window: [start, end] as shares of the time span, trained parameters `theta` (P,)."""
+
+    start: float
+    end: float
+    collocation: Collocation
+    theta: Tensor
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds; the rest is rebuilt from the problem."""
+        return {"start": self.start, "end": self.end, "theta": self.theta}
+
+
+def network_size(nf: NormalForm) -> tuple[int, int]:
+    """(width, depth) of the default tanh network, by the number of coordinates and fields.
+
+    Second-order steps cost N P^2, so the smallest network that is accurate enough is the fastest.
+    """
+    d = len(nf.coords)
+    if d == 1:
+        return 20 + 5 * min(4, len(nf.fields) - 1), 2
+    if not nf.predicates.evolution or (d == 2 and nf.predicates.linear):
+        return (20, 3) if d <= 2 else (32, 3)
+    return (30, 3) if d == 2 else (36, 3)
+
+
+def open_window(
+    nf: NormalForm,
+    solver: Any,
+    env: Env,
+    start: float,
+    end: float,
+    before: Window | None,
+    *,
+    fresh: bool = True,
+) -> Window:
+    """The ansatz and the residual groups on [start, end] (shares of the time span).
+
+    Args:
+        solver: Gives `network`, `width`, `depth`, `harmonics`, `condition_weight`.
+        before: The window that hands over its last instant; None at the beginning.
+        fresh: Draw the initial parameters from `env.generator`; else from a throwaway one, because
+            trained parameters follow (a resumed run must not draw twice).
+    """
+    generator = env.generator if fresh else torch.Generator().manual_seed(0)
+    bounds = dict(nf.bounds)
+    if nf.time is not None:
+        low, high = nf.bounds[nf.time]
+        bounds[nf.time] = (low + start * (high - low), low + end * (high - low))
+    scales = estimate_field_scales(nf)
+    builder = solver.network
+    if builder is None:
+        width, depth = network_size(nf)
+        builder = functools.partial(MLP, width=solver.width or width, depth=solver.depth or depth)
+    model = make_field_model(
+        nf,
+        lambda i, o: builder(i, o, generator=generator, dtype=env.dtype),
+        scales=scales,
+        harmonics=solver.harmonics,
+        bounds=bounds,
+        dtype=env.dtype,
+    ).to(env.device)
+    groups: list[Group] = list(group_terms(compile_residuals(nf, scales)))
+    if before is not None:
+        groups = [g for g in groups if g.kind != "initial"]
+        groups.append(_seam(nf, before, bounds, scales))
+    collocation = Collocation(
+        nf, groups, model,
+        bounds=bounds, condition_weight=solver.condition_weight, face_density=solver.face_density,
+    )  # fmt: skip
+    return Window(start, end, collocation, flat_parameters(collocation.params))
+
+
+def as_approximation(
+    nf: NormalForm, windows: Sequence[Window]
+) -> NetworkApproximation | WindowedApproximation:
+    """The trained windows as the fields of the whole problem (the last one goes on beyond its end)."""
+    models = []
+    for window in windows:
+        model = copy.deepcopy(window.collocation.model)
+        load_parameters([p for p in model.parameters() if p.requires_grad], window.theta)
+        models.append(model)
+    if len(models) == 1:
+        return NetworkApproximation(models[0])
+    assert nf.time is not None
+    low, high = nf.bounds[nf.time]
+    breaks = [low + w.start * (high - low) for w in windows] + [high]
+    return WindowedApproximation(breaks, models, nf.coords.index(nf.time))
+
+
+def _seam(nf: NormalForm, before: Window, bounds: Any, scales: Any) -> Seam:
+    """Values and time derivatives below the order, projected from the window before."""
+    assert nf.time is not None
+    axis = nf.coords.index(nf.time)
+    instant, half = bounds[nf.time][0], 0.5 * (bounds[nf.time][1] - bounds[nf.time][0])
+    wanted, sizes = [], []
+    for index, u in enumerate(nf.fields):
+        for k in range(nf.predicates.time_order.get(u, 0)):
+            alpha = tuple(k if i == axis else 0 for i in range(len(nf.coords)))
+            wanted.append((index, alpha))
+            sizes.append(scales[u].scale / half**k)
+    columns = [i for i in range(len(nf.coords)) if i != axis]
+    model = before.collocation.model
+
+    def last_instant(space: Tensor) -> Tensor:  # shapes: (q, d - 1) -> (q, len(wanted))
+        points = space.new_full((len(space), len(nf.coords)), instant)
+        points[:, columns] = space
+        values = model.derivatives(points.to(model.centre), wanted)
+        return torch.stack(values, dim=1).detach().to(space)
+
+    if not columns:
+        constants = last_instant(torch.zeros(1, 0, dtype=torch.float64))[0]
+        return Seam(
+            Face(nf.time, "left", instant), tuple(wanted), tuple(sizes),
+            lambda points: [c.to(points).expand(len(points)) for c in constants],
+        )  # fmt: skip
+    space = [nf.coords[i] for i in columns]
+    projected = ProjectedField.fit(
+        last_instant,
+        columns,
+        [bounds[c][0] for c in space],
+        [bounds[c][1] for c in space],
+        [c in nf.periodic for c in space],
+        tol=HANDOVER_TOL,
+        max_modes={1: 1025, 2: 129}.get(len(space), 33),
+    )
+    logger.info(
+        "window [%g, %g]: initial data handed over with relative error %.1e",
+        *bounds[nf.time], projected.error,
+    )  # fmt: skip
+    projected.to(model.centre)
+    return Seam(
+        Face(nf.time, "left", instant), tuple(wanted), tuple(sizes),
+        lambda points: list(projected(points).unbind(1)),
+    )  # fmt: skip
