@@ -1,0 +1,394 @@
+"""solve, choose_solver, load, verify: one implementation behind `problem.solve` and `pk.solve`.
+
+In    a problem, a solver, the common knobs.
+Out   a `Solution` whose status follows the rules of `_final_status` and nothing else.
+Next  `pinnkit.cli`, and the user.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from os import PathLike
+from typing import Any
+
+import torch
+
+from pinnkit.declare.problem_class import ProblemClass
+from pinnkit.errors import SolveError, Status, UnsupportedProblemError
+from pinnkit.ir.normal_form import NormalForm
+from pinnkit.solution import files
+from pinnkit.solution.approximation import Answer
+from pinnkit.solution.candidates import make_candidate
+from pinnkit.solution.estimate import Estimate, Stats
+from pinnkit.solution.resume import Checkpointing, Resumed, fingerprint, read_resume, take_snapshot
+from pinnkit.solution.solution import Solution, as_candidate, candidate_of
+from pinnkit.solution.stopping import ErrorWatch
+from pinnkit.solution.summary import peak_memory
+from pinnkit.solution.verification import JUDGING, Verification, judge
+from pinnkit.solvers import CausalPINN, MethodOfLines
+from pinnkit.solvers.base import AbstractSolver, Env
+from pinnkit.train.callbacks import History, Progress
+from pinnkit.train.interrupt import on_interrupt
+from pinnkit.train.loop import Callback, Iteration, iterate
+
+__all__ = ["choose_solver", "final_status", "load", "solve", "verify"]
+
+logger = logging.getLogger(__name__)
+
+SOLVERS: tuple[type[AbstractSolver], ...] = (
+    CausalPINN,
+    MethodOfLines,
+)  # known to `load` and the CLI
+VERIFICATION_SHARE = 0.25  # of time_limit, after it
+VERIFICATION_SECONDS = 75.0  # where there is no time_limit
+# Reasons that stay the status of an answer nobody could judge; the others become UNVERIFIED.
+KEPT = frozenset(
+    {
+        Status.DIVERGED,
+        Status.INTERRUPTED,
+        Status.SHOCK,
+        Status.NOT_IDENTIFIABLE,
+        Status.NO_GROUND_TRUTH,
+    }
+)
+
+
+def solve(
+    problem: Any,
+    solver: AbstractSolver | None = None,
+    *,
+    max_steps: int | None = None,
+    time_limit: float | None = 300,
+    tol: float | None = None,
+    seed: int | torch.Generator = 0,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float64,
+    callback: Callback | None = None,
+    progress: bool | None = None,
+    checkpoint: Any = None,
+    resume: Any = None,
+    warm_start: Any = None,
+    verify: bool = True,
+    throw: bool = False,
+) -> Solution:
+    """Solve `problem` and say how wrong the answer is.
+
+    Args:
+        problem: A `PDESystem` or an instance of a problem class.
+        solver: The method with its knobs; None chooses one (`choose_solver`).
+        max_steps: Steps in all, those before a `resume` included.
+        time_limit: Seconds for training; checking takes at most a quarter of it afterwards.
+        tol: Relative error wanted. None trains to stall or limit and judges at 1e-3; a number
+            stops once the estimated error is below a third of it, and judges at it.
+        seed: An integer, or a CPU generator (which is advanced).
+        device: Where tensors live.
+        dtype: Their precision.
+        callback: Called with a `StepInfo` after each step; True stops.
+        progress: Show a progress line; None shows it on terminals only.
+        checkpoint: A path, or (path, every) with every in steps.
+        resume: A checkpoint's path or a `Solution` to go on from, exactly.
+        warm_start: A `Solution` (or its file) of a similar problem to start near; the solver decides how.
+        verify: Judge the answer independently; False leaves the classical error estimate.
+        throw: Raise `SolveError` unless the status is OK.
+    """
+    _check_knobs(max_steps, time_limit, tol)
+    system = _system(problem)
+    if solver is None:
+        solver, reason = choose_solver(problem)
+        logger.info("solver: %s", reason)
+    _check_solver(solver, system)
+    saving = Checkpointing.of(checkpoint)
+    place, generator = _place(device, seed)
+    started = time.perf_counter()
+    nf: NormalForm = system.normal_form
+    resumed = None
+    if resume is not None:
+        resumed = read_resume(resume, nf, type(solver).__name__, load=load, device=place)
+    if isinstance(warm_start, (str, PathLike)):
+        warm_start = load(warm_start)
+    env = Env(
+        device=place,
+        dtype=dtype,
+        generator=generator,
+        seed=generator.initial_seed(),
+        tol=tol,
+        time_limit=time_limit,
+        warm_start=warm_start,
+        max_steps=max_steps,
+    )
+    # The global generator is put back afterwards; inside it is seeded for users' own modules.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(env.seed % 2**63)
+        state = solver.init(system, env)
+        history, watch = History(), ErrorWatch(nf, tol)
+        if resumed is not None:
+            history = _restore(resumed, state, generator, watch)
+        loop = iterate(
+            solver, system, state, max_steps=max_steps, time_limit=time_limit, started=started
+        )
+        show = _progress(progress, time_limit)
+        pressed = _train(loop, solver, system, generator, history, watch, saving, callback, show)
+        answer = solver.finish(system, state)
+    snapshot = take_snapshot(state, generator, watch.to_state())
+    seconds = time.perf_counter() - started
+    stopped_by = loop.stopped_by or Status.INTERRUPTED
+    if show is not None:
+        show.say(f"step {state.step}: {stopped_by.name} after {seconds:.1f} s; checking the error")
+    parameters = {p: Estimate(*pair) for p, pair in answer.parameters.items()}
+    if pressed:
+        verdict = Verification(math.nan, reason="Interrupted before the error was checked.")
+    else:
+        verdict, stopped_by = _judge(
+            nf, answer, place, dtype, parameters, stopped_by, tol, time_limit, verify
+        )
+    solution = Solution(
+        problem=problem,
+        normal_form=nf,
+        solver=solver,
+        approximation=answer.approximation,
+        status=final_status(stopped_by, verdict, verify),
+        verification=verdict,
+        parameters=parameters,
+        history=history,
+        stats=Stats(
+            seconds=seconds,
+            steps=state.step,
+            parameters=_count(answer, "parameters"),
+            points=_count(answer, "points"),
+            peak_memory=peak_memory(place),
+            stopped_by=stopped_by,
+            verification_seconds=verdict.seconds,
+            more={k: v for k, v in answer.stats.items() if k not in ("parameters", "points")},
+        ),
+        snapshot=snapshot,
+        device=place,
+        dtype=dtype,
+    )
+    if show is not None:
+        show.say(f"step {state.step}: {solution!r}")
+        show.close()
+    logger.info("%r", solution)
+    if throw and not solution.ok:
+        raise SolveError(solution.status, solution)
+    return solution
+
+
+def choose_solver(problem: Any) -> tuple[AbstractSolver, str]:
+    """(solver, why) among the physics-informed solvers.
+
+    The reason also says where a classical solve would do: it is one argument away.
+    """
+    system = _system(problem)
+    solver = CausalPINN()
+    if (why := solver.supports(system)) is not None:
+        raise UnsupportedProblemError(f"no physics-informed solver handles this problem: {why}")
+    nf: NormalForm = system.normal_form
+    reason = f"CausalPINN(): {_character(nf)}."
+    if MethodOfLines().supports(system) is None:
+        reason += (
+            f" The classical MethodOfLines() would solve it in {_classical_effort(nf)}: "
+            "pass it to solve() where only the answer matters."
+        )
+    return solver, reason
+
+
+def load(path: str | PathLike[str]) -> Solution:
+    """Read a solution saved by `sol.save(path)`. Nothing in the file is executed."""
+    return files.load(path, {s.__name__: s for s in SOLVERS})
+
+
+def verify(
+    problem: Any, candidate: Any, *, tol: float | None = None, time_limit: float = 75.0
+) -> Verification:
+    """Judge anyone's answer to `problem` independently.
+
+    Args:
+        problem: A `PDESystem` or an instance of a problem class.
+        candidate: sympy expression, {field: expression or callable}, callable(**coords),
+            nn.Module (points (n, d) to real fields (n, m)), Solution, or xarray object.
+        tol: Relative error to judge at (None: 1e-3).
+        time_limit: Seconds for the independent solve.
+    """
+    _check_knobs(None, time_limit, tol)
+    nf: NormalForm = _system(problem).normal_form
+    parameters = {}
+    if isinstance(candidate, Solution):
+        parameters = {p: e.value for p, e in candidate.parameters.items()}
+    return judge(
+        nf,
+        make_candidate(nf, as_candidate(candidate)),
+        tol=tol,
+        time_limit=time_limit,
+        parameters=parameters,
+    )
+
+
+def final_status(stopped_by: Status, verdict: Verification, verified: bool) -> Status:
+    """The one rule: a verdict wins over the reason why training stopped.
+
+    Without a verdict, a special reason (diverged, interrupted, a shock, ...) stays. An answer that
+    was looked at in vain is UNVERIFIED; one that nobody was asked to look at keeps its reason.
+    """
+    if verdict.evidence in JUDGING and verdict.status in (Status.OK, Status.INACCURATE):
+        return verdict.status
+    if stopped_by in KEPT:
+        return stopped_by
+    if verified or stopped_by is Status.OK:
+        return Status.UNVERIFIED
+    return stopped_by
+
+
+def _train(
+    loop: Iteration,
+    solver: AbstractSolver,
+    system: Any,
+    generator: torch.Generator,
+    history: History,
+    watch: ErrorWatch,
+    saving: Checkpointing | None,
+    callback: Callback | None,
+    show: Progress | None,
+) -> bool:
+    """Run the loop to its end; True if Ctrl-C ended it."""
+    pressed = False
+
+    def press() -> None:
+        nonlocal pressed
+        pressed = True
+        loop.stop(Status.INTERRUPTED)
+
+    def save() -> None:
+        if saving is not None:
+            snapshot = take_snapshot(loop.state, generator, watch.to_state())
+            saving.write(snapshot, history, fingerprint(system.normal_form), type(solver).__name__)
+
+    with on_interrupt(press):
+        for info in loop:
+            history(info)
+            if show is not None:
+                show(info)
+            if callback is not None and callback(info):
+                loop.stop(Status.INTERRUPTED)
+            if loop.stopped_by is None and watch.due(info.step):
+                found = solver.finish(system, loop.state)
+                error = watch.look(found.approximation, info.step, loop.seconds)
+                history.note_estimate(info.step, loop.seconds, error)
+                if watch.reached(error):
+                    loop.stop(Status.OK)
+            if saving is not None and info.step % saving.every == 0:
+                save()
+        save()
+    return pressed
+
+
+def _judge(
+    nf: NormalForm,
+    answer: Answer,
+    device: torch.device,
+    dtype: torch.dtype,
+    parameters: dict[Any, Estimate],
+    stopped_by: Status,
+    tol: float | None,
+    time_limit: float | None,
+    independent: bool,
+) -> tuple[Verification, Status]:
+    """The verdict, and the reason why the solve stopped (an answer that is not finite diverged)."""
+    seconds = VERIFICATION_SECONDS if time_limit is None else VERIFICATION_SHARE * time_limit
+    try:
+        verdict = judge(
+            nf,
+            candidate_of(nf, answer.approximation, device, dtype),
+            tol=tol,
+            time_limit=seconds,
+            independent=independent,
+            parameters={p: e.value for p, e in parameters.items()},
+        )
+    except KeyboardInterrupt:
+        # Training is done: the answer is worth more than the verdict.
+        reason = "Interrupted while the error was being checked."
+        return Verification(math.nan, reason=reason), Status.INTERRUPTED
+    return verdict, Status.DIVERGED if math.isinf(verdict.error) else stopped_by
+
+
+def _restore(
+    resumed: Resumed, state: Any, generator: torch.Generator, watch: ErrorWatch
+) -> History:
+    state.load_state_dict(resumed.snapshot.state)
+    generator.set_state(resumed.snapshot.generator)
+    watch.from_state(resumed.snapshot.extra)
+    return resumed.history
+
+
+def _system(problem: Any) -> Any:
+    return problem.system if isinstance(problem, ProblemClass) else problem
+
+
+def _check_knobs(max_steps: int | None, time_limit: float | None, tol: float | None) -> None:
+    faults = []
+    if max_steps is not None and max_steps < 0:
+        faults.append(f"max_steps={max_steps} must not be negative")
+    if time_limit is not None and not time_limit >= 0:
+        faults.append(f"time_limit={time_limit} must not be negative")
+    if tol is not None and not 0 < tol < math.inf:
+        faults.append(f"tol={tol} must be a positive number")
+    if faults:
+        raise ValueError("; ".join(faults))
+
+
+def _check_solver(solver: Any, system: Any) -> None:
+    if isinstance(solver, type) and issubclass(solver, AbstractSolver):
+        raise TypeError(
+            f"solver={solver.__name__} is a class; pass an instance: {solver.__name__}()"
+        )
+    if not isinstance(solver, AbstractSolver):
+        raise TypeError(f"solver={solver!r} is no solver; pass for example CausalPINN()")
+    if (why := solver.supports(system)) is not None:
+        raise UnsupportedProblemError(why)
+
+
+def _place(
+    device: str | torch.device, seed: int | torch.Generator
+) -> tuple[torch.device, torch.Generator]:
+    place = torch.device(device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"device={str(device)!r}, but torch finds no accelerator here")
+    if isinstance(seed, torch.Generator):
+        if seed.device.type != "cpu":
+            raise ValueError("seed must be an integer or a generator on the CPU")
+        return place, seed
+    return place, torch.Generator().manual_seed(seed)
+
+
+def _progress(progress: bool | None, time_limit: float | None) -> Progress | None:
+    wanted = sys.stderr.isatty() if progress is None else progress
+    return Progress(time_limit=time_limit) if wanted else None
+
+
+def _count(answer: Answer, name: str) -> int:
+    value = answer.stats.get(name, 0)
+    return int(value) if isinstance(value, (int, float)) else 0
+
+
+def _character(nf: NormalForm) -> str:
+    facts = nf.predicates
+    kind = "linear" if facts.linear else "nonlinear"
+    if not facts.evolution:
+        where = f"{len(nf.coords)} coordinate{'s' if len(nf.coords) > 1 else ''}"
+        return (
+            f"a {kind} steady problem in {where}, trained on the whole domain by second-order steps"
+        )
+    order = max(facts.time_order.values(), default=1)
+    space = f"{len(nf.space)} space dimensions" if len(nf.space) != 1 else "one space dimension"
+    where = f"in {space}" if nf.space else "without space (ODEs)"
+    return (
+        f"a {kind} evolution problem of order {order} in time {where}, "
+        "trained causally in time by second-order steps"
+    )
+
+
+def _classical_effort(nf: NormalForm) -> str:
+    dimensions = len(nf.space)
+    return "about a second" if dimensions <= 1 else "seconds to a minute"
