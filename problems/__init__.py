@@ -1,0 +1,109 @@
+"""The gallery: published problems and textbook ones, one file each, installed as `pinnkit.problems`.
+
+Each is a frozen dataclass with parameters: `Burgers(nu=0.05).solve()`. Its docstring gives the
+equation and what makes it hard, `.citation` the source, `.exact()` the solution where there is one.
+`GALLERY` is what `pinnkit list` shows. Imports are relative because the folder is not called
+`pinnkit/problems`: type checkers then find the files where they lie.
+"""
+
+from __future__ import annotations
+
+import pinnkit as pk
+
+from .advection import Advection
+from .allen_cahn import AllenCahn
+from .allen_cahn_smooth import AllenCahnSmooth
+from .burgers import Burgers
+from .convection import Convection
+from .euler_bernoulli_beam import EulerBernoulliBeam
+from .fisher_kpp import FisherKPP
+from .gray_scott_1d import GrayScott1D
+from .heat_1d import Heat1D
+from .heat_2d import Heat2D
+from .helmholtz_2d import Helmholtz2D
+from .kdv import KdV
+from .klein_gordon import KleinGordon
+from .kuramoto_sivashinsky import KuramotoSivashinsky
+from .kuramoto_sivashinsky_chaotic import KuramotoSivashinskyChaotic
+from .layered_conduction import LayeredConduction
+from .logistic import Logistic
+from .lorenz import Lorenz
+from .lotka_volterra import LotkaVolterra
+from .nonlinear_schroedinger import NonlinearSchroedinger
+from .nonlinear_schroedinger_breather import NonlinearSchroedingerBreather
+from .periodic_poisson import PeriodicPoisson
+from .poisson_1d import Poisson1D
+from .poisson_2d import Poisson2D
+from .poisson_5d import Poisson5D
+from .reaction import Reaction
+from .sine_gordon import SineGordon
+from .van_der_pol import VanDerPol
+from .vibrating_beam import VibratingBeam
+from .wave import Wave
+
+__all__ = [
+    "GALLERY",
+    "Advection",
+    "AllenCahn",
+    "AllenCahnSmooth",
+    "Burgers",
+    "Convection",
+    "EulerBernoulliBeam",
+    "FisherKPP",
+    "GrayScott1D",
+    "Heat1D",
+    "Heat2D",
+    "Helmholtz2D",
+    "KdV",
+    "KleinGordon",
+    "KuramotoSivashinsky",
+    "KuramotoSivashinskyChaotic",
+    "LayeredConduction",
+    "Logistic",
+    "Lorenz",
+    "LotkaVolterra",
+    "NonlinearSchroedinger",
+    "NonlinearSchroedingerBreather",
+    "PeriodicPoisson",
+    "Poisson1D",
+    "Poisson2D",
+    "Poisson5D",
+    "Reaction",
+    "SineGordon",
+    "VanDerPol",
+    "VibratingBeam",
+    "Wave",
+]
+
+GALLERY: tuple[type[pk.ProblemClass], ...] = (
+    Heat1D,
+    Heat2D,
+    Poisson1D,
+    Poisson2D,
+    Poisson5D,
+    Helmholtz2D,
+    PeriodicPoisson,
+    LayeredConduction,
+    EulerBernoulliBeam,
+    VibratingBeam,
+    Advection,
+    Convection,
+    Reaction,
+    Logistic,
+    FisherKPP,
+    Wave,
+    KleinGordon,
+    SineGordon,
+    Burgers,
+    AllenCahn,
+    AllenCahnSmooth,
+    KdV,
+    KuramotoSivashinsky,
+    KuramotoSivashinskyChaotic,
+    NonlinearSchroedinger,
+    NonlinearSchroedingerBreather,
+    GrayScott1D,
+    Lorenz,
+    VanDerPol,
+    LotkaVolterra,
+)
