@@ -1,0 +1,169 @@
+"""The gallery: exact solutions satisfy everything, definitions are the published ones."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import pickle
+
+import numpy as np
+import pytest
+import sympy as sp
+
+import pinnkit as pk
+from pinnkit import problems  # pyright: ignore[reportAttributeAccessIssue]
+from pinnkit.problems import GALLERY  # pyright: ignore[reportMissingImports]
+
+ROUNDOFF = 1e-10  # float64 residuals, relative to the largest term
+
+# By the class alone: a problem that cannot be declared fails its own tests, not the collection.
+WITH_EXACT = [cls for cls in GALLERY if "exact" in vars(cls)]
+
+
+def named(cls: type) -> str:
+    return cls.__name__
+
+
+def restricted(expr: sp.Expr, solution: dict) -> sp.Expr:
+    """The expression with the exact solution put in and all derivatives and divergences carried out."""
+    return expr.subs(solution).doit()
+
+
+def size_at(expr: sp.Expr, coords: tuple, points: np.ndarray) -> float:
+    values = sp.lambdify(coords, expr, "numpy")(*points.T)
+    return float(np.max(np.abs(np.broadcast_to(values, len(points)))))
+
+
+def largest_term(expr: sp.Expr, coords: tuple, points: np.ndarray) -> float:
+    return max([size_at(term, coords, points) for term in sp.Add.make_args(expr)] + [1e-300])
+
+
+def random_points(nf, n: int = 64) -> np.ndarray:
+    low, high = np.array([nf.bounds[c] for c in nf.coords]).T
+    return low + (high - low) * np.random.default_rng(0).random((n, len(low)))
+
+
+def real_solution(problem) -> dict:
+    """The exact solution of the real fields: complex ones split into their two parts."""
+    nf = problem.normal_form
+    solution = {}
+    for field, expr in problem.exact().items():
+        if field in nf.complex_fields:
+            for part, value in zip(nf.complex_fields[field], sp.sympify(expr).as_real_imag()):
+                solution[part] = value
+        else:
+            solution[field] = sp.sympify(expr)
+    return solution
+
+
+@pytest.mark.parametrize("cls", WITH_EXACT, ids=named)
+def test_exact_solution_satisfies_every_equation(cls):
+    """Identity: left minus right is roundoff at random points, relative to the largest term."""
+    problem = cls()
+    nf, solution = problem.normal_form, real_solution(problem)
+    points = random_points(nf)
+    for equation in nf.equations:
+        terms = [
+            restricted(term, solution) for term in sp.Add.make_args(sp.expand(equation.residual))
+        ]
+        scale = max([size_at(term, nf.coords, points) for term in terms] + [1e-300])
+        if scale == 1e-300:
+            continue  # every term vanishes: the piecewise linear solution off its seam
+        assert size_at(sum(terms, sp.Integer(0)), nf.coords, points) <= ROUNDOFF * scale
+
+
+@pytest.mark.parametrize("cls", WITH_EXACT, ids=named)
+def test_exact_solution_satisfies_every_condition(cls):
+    """Identity: on its face every condition's residual is roundoff, corners included."""
+    problem = cls()
+    nf, solution = problem.normal_form, real_solution(problem)
+    for condition in nf.conditions:
+        points = random_points(nf)
+        points[:, nf.coords.index(condition.face.coord)] = condition.face.value
+        residual = restricted(condition.residual, solution)
+        scale = max(1.0, *(size_at(value, nf.coords, points) for value in solution.values()))
+        assert size_at(residual, nf.coords, points) <= ROUNDOFF * scale, condition.label
+
+
+@pytest.mark.parametrize("cls", WITH_EXACT, ids=named)
+def test_exact_solution_is_periodic_and_of_the_right_mean(cls):
+    """Identity: on periodic axes value and slope agree at both ends; gauges and integrals hold."""
+    problem = cls()
+    nf, solution = problem.normal_form, real_solution(problem)
+    for axis in nf.periodic:
+        low, high = nf.bounds[axis]
+        left, right = random_points(nf), random_points(nf)
+        left[:, nf.coords.index(axis)], right[:, nf.coords.index(axis)] = low, high
+        for expr in solution.values():
+            for order in range(3):
+                f = sp.lambdify(nf.coords, sp.diff(expr, axis, order), "numpy")
+                a, b = (np.broadcast_to(f(*p.T), len(p)) for p in (left, right))
+                assert np.allclose(a, b, rtol=0, atol=ROUNDOFF * (1 + np.abs(a).max()))
+    for integral in nf.integrals:
+        value = restricted(integral.integrand, solution)
+        for c in integral.over:
+            value = sp.integrate(value, (c, *(sp.nsimplify(b, [sp.pi]) for b in nf.bounds[c])))
+        assert abs(float(value - integral.equals)) <= ROUNDOFF
+
+
+def test_layered_conduction_has_a_continuous_flux():
+    """k u' agrees from both sides of the seam, while u' jumps by the ratio of the conductivities."""
+    problem = problems.LayeredConduction(left=2.0, right=5.0, seam=0.25)
+    ((field, expr),) = problem.exact().items()
+    (x,) = field.args
+    slope = sp.lambdify(x, expr.diff(x), "numpy")
+    left, right = float(slope(0.2)), float(slope(0.3))
+    assert 2.0 * left == pytest.approx(5.0 * right, rel=1e-14)
+    u = sp.lambdify(x, expr, "numpy")
+    assert float(u(0.25 - 1e-12)) == pytest.approx(float(u(0.25)), abs=1e-10)
+
+
+@pytest.mark.parametrize("cls", GALLERY, ids=named)
+def test_every_problem_says_what_it_is(cls):
+    """Equation in the first line, a word on what is hard, parameters explained, a citation."""
+    doc = inspect.getdoc(cls) or ""
+    assert len(doc.splitlines()) >= 3
+    assert any(sign in doc.splitlines()[0] for sign in ("=", "'"))
+    assert cls.citation
+    for name in cls.__dataclass_fields__:
+        assert f"    {name}: " in doc, f"{cls.__name__}.{name} is not explained"
+
+
+@pytest.mark.parametrize("cls", GALLERY, ids=named)
+def test_every_problem_pickles_and_remakes(cls):
+    """A copy from a pickle is equal; remake changes what it is told and nothing else."""
+    problem = cls()
+    assert pickle.loads(pickle.dumps(problem)) == problem
+    fields = list(cls.__dataclass_fields__)
+    if fields:
+        value = getattr(problem, fields[-1])
+        changed = problem.remake(**{fields[-1]: value * 2})
+        assert getattr(changed, fields[-1]) == value * 2
+        assert all(getattr(changed, f) == getattr(problem, f) for f in fields[:-1])
+
+
+@pytest.mark.parametrize("cls", GALLERY, ids=named)
+def test_declaring_warns_of_nothing(cls):
+    """The gallery is free of incompatible corners and other DeclarationWarnings (warnings are errors)."""
+    nf = cls().normal_form
+    assert len(nf.equations) >= len(nf.fields)
+
+
+def test_gallery_is_complete():
+    """Every class of the folder is in GALLERY once, and exported."""
+    names = [cls.__name__ for cls in GALLERY]
+    assert len(set(names)) == len(names)
+    exported = {n for n in problems.__all__ if n != "GALLERY"}
+    assert set(names) == exported
+    assert all(issubclass(cls, pk.ProblemClass) for cls in GALLERY)
+
+
+def test_published_definitions():
+    """The figures others are compared by: viscosity, diffusivity, dispersion, speeds."""
+    assert problems.Burgers().nu == pytest.approx(0.01 / math.pi)
+    assert problems.AllenCahn().d == problems.AllenCahnSmooth().d == 1e-4
+    assert problems.KdV().delta == 0.022
+    assert problems.Convection().beta == 50
+    assert problems.Reaction().rho == 5
+    lorenz = problems.Lorenz()
+    assert (lorenz.sigma, lorenz.rho, lorenz.beta, lorenz.T) == (10, 28, 8 / 3, 20)

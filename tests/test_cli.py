@@ -1,0 +1,105 @@
+"""The command line: exit codes, files, what is said about wrong commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pinnkit.cli import main
+from pinnkit.driver import load
+
+FILE = """
+import pinnkit as pk
+T = pk.coords("t")
+y = pk.field("y", T)
+
+@pk.problem
+class Decay(pk.ProblemClass):
+    '''y' = -k y.'''
+    k: float = 1.0
+    def declare(self):
+        return pk.PDESystem([y.diff(T) + self.k * y], domain=pk.Interval(T, 0, 1),
+                            conditions=[pk.Initial(y, 1)])
+
+system = Decay().system
+number = 3
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    (tmp_path / "mine.py").write_text(FILE)
+    return str(tmp_path / "mine.py")
+
+
+def run(*arguments: str) -> int:
+    return main(list(arguments))
+
+
+def test_list_shows_the_gallery(capsys: pytest.CaptureFixture[str]):
+    assert run("list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 20 and any(line.startswith("Burgers ") for line in lines)
+
+
+def test_info_names_versions_and_solvers(capsys: pytest.CaptureFixture[str]):
+    assert run("info") == 0
+    out = capsys.readouterr().out
+    assert "torch" in out and "CausalPINN, MethodOfLines" in out
+
+
+def test_solve_writes_four_files_and_leaves_with_0(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "out"
+    code = run(
+        "solve", f"{file}:Decay", "--set", "k=2", "--solver", "MethodOfLines", "--out", str(out)
+    )
+    assert code == 0
+    names = sorted(p.name for p in out.iterdir())
+    assert names == ["report.json", "solution.nc", "solution.pinn", "solution.png"]
+    report = json.loads((out / "report.json").read_text())
+    assert report["ok"] is True and report["settings"] == {"k": 2}
+    assert report["solver_name"] == "MethodOfLines" and report["error_estimate"] < 1e-3
+    assert load(out / "solution.pinn")(t=1.0) == pytest.approx(0.1353, abs=1e-3)
+    assert "OK" in capsys.readouterr().out
+    assert run("verify", str(out / "solution.pinn")) == 0
+
+
+def test_a_wrong_answer_leaves_with_1(file: str):
+    assert (
+        run("solve", f"{file}:system", "--solver", "CausalPINN", "--max-steps", "1", "--quiet") == 1
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["solve", "NoSuch"], "no problem 'NoSuch'; `pinnkit list` shows the gallery"),
+        (["solve", "{file}:Nothing"], "has no Nothing"),
+        (["solve", "{file}:number"], "is a int, not a problem"),
+        (["solve", "absent.py:X"], "there is no file absent.py"),
+        (["solve", "{file}:Decay", "--set", "q=2"], "Decay has no parameter q; it has k"),
+        (["solve", "{file}:Decay", "--set", "k=two"], "k is a number"),
+        (["solve", "{file}:Decay", "--set", "k"], "write --set NAME=VALUE"),
+        (["solve", "{file}:Decay", "--solver", "Magic"], "there are CausalPINN, MethodOfLines"),
+        (["solve", "{file}:Decay", "--tol", "-1"], "tol=-1.0 must be a positive number"),
+        (["verify", "absent.pinn"], "absent.pinn"),
+    ],
+)
+def test_wrong_commands_leave_with_1_and_say_why(
+    file: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    assert run(*(a.replace("{file}", file) for a in arguments)) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["solve"], ["solve", "Burgers", "--tol", "x"]]
+)
+def test_usage_errors_leave_with_1_not_with_argparses_2(arguments: list[str]):
+    with pytest.raises(SystemExit) as left:
+        run(*arguments)
+    assert left.value.code == 1
