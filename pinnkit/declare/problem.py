@@ -59,7 +59,7 @@ class AbstractProblem(ABC):
         """Solve; without a solver one is chosen and named in the log. Knobs: see `pinnkit.solve`."""
         from pinnkit.driver import solve  # late: the driver stands above all solvers
 
-        return solve(self.system, solver, **knobs)
+        return solve(self, solver, **knobs)
 
     def residual(self, candidate: Any) -> tuple[sp.Expr, ...]:
         """Left minus right side of every equation and condition for a candidate.

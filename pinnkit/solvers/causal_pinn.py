@@ -84,7 +84,7 @@ class CausalPINN(AbstractSolver):
     windows: int | None = None
     probe_every: int = 10
     patience: int = 10
-    target: float = 1e-8
+    target: float = 1e-6
 
     citation: ClassVar[str] = (
         "@article{wang2024causality,\n"

@@ -1,0 +1,224 @@
+"""CausalPINN: batches, windows, resumption, refusals, scale invariance.
+
+Problems: y' = -y (exact exp(-t)); u_t = u_xx on [0, 1], u0 = sin(pi x) (exact exp(-pi^2 t) sin(pi x)).
+"""
+
+import math
+
+import pytest
+import sympy as sp
+import torch
+
+import pinnkit as pk
+from pinnkit.errors import Status
+from pinnkit.solvers.base import Env
+from pinnkit.solvers.causal_pinn import CausalPINN
+from pinnkit.solvers.collocation import Batch, flat_parameters, load_parameters
+
+ROUNDOFF = 1e-12
+
+t, x = pk.coords("t x")
+y, u = pk.field("y", t), pk.field("u", t, x)
+
+
+def decay(rate=1.0, length=1.0):
+    return pk.PDESystem(
+        [y.diff(t) + rate * y], domain=pk.Interval(t, 0, length), conditions=[pk.Initial(y, 1)]
+    )
+
+
+def heat(stretch=1, size=1, slow=1):
+    """The heat equation in other units: x by `stretch`, u by `size`, t by `slow`."""
+    return pk.PDESystem(
+        [u.diff(t) - sp.Rational(1, 10) * sp.Rational(stretch) ** 2 / slow * u.diff(x, 2)],
+        domain=pk.Interval(t, 0, slow) * pk.Interval(x, 0, stretch),
+        conditions=[
+            pk.Initial(u, size * sp.sin(sp.pi * x / stretch)),
+            pk.Dirichlet(u, 0, on=pk.boundary(x)),
+        ],
+    )
+
+
+def environment(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Env(torch.device("cpu"), torch.float64, generator, seed)
+
+
+def advance(solver, problem, state, steps):
+    for _ in range(steps):
+        if solver.terminate(problem, state) is None:
+            solver.step(problem, state)
+    return state
+
+
+def value(solver, problem, state, points):
+    approximation = solver.finish(problem, state).approximation
+    m = len(problem.normal_form.fields)
+    zero = (0,) * points.shape[1]
+    return torch.stack(approximation.derivatives(points, [(k, zero) for k in range(m)]), 1)
+
+
+def test_an_ode_is_solved_to_high_accuracy():
+    problem, solver = decay(), CausalPINN()
+    state = advance(solver, problem, solver.init(problem, environment()), 120)
+    points = torch.linspace(0, 1, 11, dtype=torch.float64)[:, None]
+    error = value(solver, problem, state, points)[:, 0] - torch.exp(-points[:, 0])
+    assert float(error.detach().abs().max()) < 1e-5
+
+
+def test_rows_equal_the_jacobian_of_the_weighted_residual():
+    problem, solver = heat(), CausalPINN(width=6, depth=2, points=20)
+    state = advance(solver, problem, solver.init(problem, environment()), 3)
+    batch, theta = state.batch, state.memory["theta"]
+    r, rows = batch.rows(theta)
+    assert torch.allclose(r, batch.residual(theta), rtol=0, atol=ROUNDOFF)
+    rows, step = rows.clone(), 1e-6
+    for k in range(0, len(theta), 7):
+        shift = torch.zeros_like(theta)
+        shift[k] = step
+        central = (batch.residual(theta + shift) - batch.residual(theta - shift)) / (2 * step)
+        assert torch.allclose(rows[:, k], central, rtol=1e-5, atol=1e-7)
+
+
+def test_gradient_is_twice_the_rows_times_the_residual():
+    problem, solver = heat(), CausalPINN(width=6, depth=2, points=20)
+    state = advance(solver, problem, solver.init(problem, environment()), 2)
+    r, rows = state.batch.rows(state.memory["theta"])
+    loss, gradient = state.batch.gradient(state.memory["theta"])
+    assert loss == pytest.approx(float(r @ r), rel=1e-12)
+    assert torch.allclose(gradient, 2 * rows.T @ r, rtol=1e-9, atol=1e-11)
+
+
+def test_rows_of_negligible_weight_are_dropped():
+    problem, solver = heat(), CausalPINN(width=6, depth=2, points=20)
+    state = advance(solver, problem, solver.init(problem, environment()), 1)
+    parts = [p for p in state.batch.parts if len(p.points) == 20]
+    weights = parts[0].weights.clone()
+    weights[5:] = 0.0
+    thin = Batch(state.window.collocation, [type(parts[0])(parts[0].index, parts[0].points, weights)])
+    assert thin.size == 5
+
+
+def test_same_seed_same_parameters_and_another_seed_others():
+    problem, solver = heat(), CausalPINN(width=8, depth=2)
+    ends = [
+        advance(solver, problem, solver.init(problem, environment(seed)), 15).memory["theta"]
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+
+
+@pytest.mark.parametrize("cut", [1, 7, 23])
+@pytest.mark.parametrize("windows", [1, 3])
+def test_resumed_equals_uninterrupted(cut, windows):
+    problem = decay(length=3.0)
+    solver = CausalPINN(width=8, depth=1, windows=windows, target=1e-4)
+    whole = advance(solver, problem, solver.init(problem, environment()), 40)
+    env = environment()
+    first = advance(solver, problem, solver.init(problem, env), cut)
+    saved, generator = first.state_dict(), env.generator.get_state()
+    env = environment()
+    second = solver.init(problem, env)
+    env.generator.set_state(generator)
+    second.load_state_dict(saved)
+    advance(solver, problem, second, 40 - cut)
+    assert second.step == whole.step
+    assert len(second.closed) == len(whole.closed)
+    assert torch.equal(second.memory["theta"], whole.memory["theta"])
+
+
+def test_windows_meet_at_the_seam():
+    problem, solver = decay(length=4.0), CausalPINN(width=10, depth=1, windows=2, target=1e-5)
+    state = advance(solver, problem, solver.init(problem, environment()), 400)
+    assert state.ended is Status.OK and len(state.closed) == 1
+    near = torch.tensor([[2.0], [2.0 + 1e-9], [4.0]], dtype=torch.float64)
+    values = value(solver, problem, state, near)[:, 0].detach()
+    assert abs(float(values[0] - values[1])) < 1e-5
+    assert float(values[2]) == pytest.approx(math.exp(-4), abs=1e-4)
+
+
+def test_a_window_too_long_is_halved():
+    problem = pk.PDESystem(
+        [y.diff(t) - 40 * sp.cos(40 * t)],
+        domain=pk.Interval(t, 0, 20),
+        conditions=[pk.Initial(y, 0)],
+    )
+    solver = CausalPINN(width=4, depth=1, patience=1)
+    state = advance(solver, problem, solver.init(problem, environment()), 120)
+    assert state.share < 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "units", [(10**6, 1, 1), (1, 10**6, 1), (1, 1, 10**6), (sp.Rational(1, 10**6),) * 3]
+)
+def test_units_change_no_error(units):
+    """Rule 1: rescaling x, u, t changes no relative error by more than 2x."""
+    errors = []
+    for stretch, size, slow in ((1, 1, 1), units):
+        problem, solver = heat(stretch, size, slow), CausalPINN(width=10, depth=2)
+        state = advance(solver, problem, solver.init(problem, environment()), 60)
+        unit = torch.rand(400, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        scale = torch.tensor([float(slow), float(stretch)], dtype=torch.float64)
+        exact = float(size) * torch.exp(-0.1 * math.pi**2 * unit[:, 0]) * torch.sin(
+            math.pi * unit[:, 1]
+        )
+        got = value(solver, problem, state, unit * scale)[:, 0].detach()
+        errors.append(float((got - exact).norm() / exact.norm()))
+    assert 0.5 < errors[1] / errors[0] < 2.0
+
+
+def test_linear_problem_has_one_minimiser_whatever_the_causal_weights():
+    """With a model linear in theta and as many unknowns as rows, weights move no solution."""
+    gen = torch.Generator().manual_seed(0)
+    rows = torch.randn(12, 12, generator=gen, dtype=torch.float64)
+    right = torch.randn(12, generator=gen, dtype=torch.float64)
+    weights = torch.exp(-torch.linspace(0, 3, 12, dtype=torch.float64))
+    plain = torch.linalg.solve(rows, right)
+    root = weights.sqrt()
+    weighted = torch.linalg.lstsq(root[:, None] * rows, (root * right)[:, None]).solution[:, 0]
+    assert torch.allclose(plain, weighted, rtol=1e-8, atol=1e-10)
+
+
+def test_flat_parameters_round_trip():
+    problem, solver = decay(), CausalPINN(width=5, depth=1)
+    params = solver.init(problem, environment()).window.collocation.params
+    theta = torch.arange(sum(p.numel() for p in params), dtype=torch.float64)
+    load_parameters(params, theta)
+    assert torch.equal(flat_parameters(params), theta)
+
+
+def test_unknown_parameters_and_observations_are_refused_by_name():
+    k = pk.parameter("k", initial=1.0)
+    times = {t: [0.0, 0.5]}
+    problem = pk.PDESystem(
+        [y.diff(t) + k * y],
+        domain=pk.Interval(t, 0, 1),
+        conditions=[pk.Initial(y, 1), pk.Observations(y, times, [1.0, 0.6])],
+    )
+    assert "(k)" in (CausalPINN().supports(problem) or "")
+    assert "Observations" in (CausalPINN().supports(problem.remake(parameters={k: 1.0})) or "")
+
+
+def test_a_conservation_law_that_may_shock_is_refused():
+    problem = pk.PDESystem(
+        [u.diff(t) + pk.div(u**2 / 2)],
+        domain=pk.Interval(t, 0, 1) * pk.Interval(x, -1, 1),
+        conditions=[pk.Initial(u, -sp.sin(sp.pi * x)), pk.Periodic(u, x)],
+    )
+    assert "shocks" in (CausalPINN().supports(problem) or "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"width": 0}, "width=0 must be at least 1"),
+        ({"condition_weight": 0.0}, "condition_weight=0.0 must be positive"),
+        ({"network": object(), "width": 3}, "either network or width"),
+        ({"width": 0, "slices": 0}, "(?s)width=0.*slices=0"),
+    ],
+)
+def test_bad_settings_are_refused_together(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CausalPINN(**arguments)
