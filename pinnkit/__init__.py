@@ -56,16 +56,27 @@ if TYPE_CHECKING:
     from pinnkit.driver import choose_solver, load, solve, verify
     from pinnkit.solution import Estimate, Solution, Stats, Verification, citation
     from pinnkit.solvers import AbstractSolver, CausalPINN, MethodOfLines
-    from pinnkit.train import History, Progress, StepInfo, iterate
+    from pinnkit.train import (
+        Adam,
+        CausalSchedule,
+        GaussNewton,
+        History,
+        Progress,
+        SelfScaledBroyden,
+        StepInfo,
+        iterate,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CSG",
     "AbstractSolver",
+    "Adam",
     "Ball",
     "Box",
     "CausalPINN",
+    "CausalSchedule",
     "DeclarationError",
     "DeclarationWarning",
     "Dirichlet",
@@ -73,6 +84,7 @@ __all__ = [
     "Estimate",
     "Evidence",
     "Gauge",
+    "GaussNewton",
     "Geometry",
     "History",
     "Initial",
@@ -88,6 +100,7 @@ __all__ = [
     "ProblemClass",
     "Progress",
     "Robin",
+    "SelfScaledBroyden",
     "Solution",
     "SolveError",
     "Stats",
@@ -118,7 +131,16 @@ _WHERE = {
     "pinnkit.driver": ("choose_solver", "load", "solve", "verify"),
     "pinnkit.solution": ("Estimate", "Solution", "Stats", "Verification", "citation"),
     "pinnkit.solvers": ("AbstractSolver", "CausalPINN", "MethodOfLines"),
-    "pinnkit.train": ("History", "Progress", "StepInfo", "iterate"),
+    "pinnkit.train": (
+        "Adam",
+        "CausalSchedule",
+        "GaussNewton",
+        "History",
+        "Progress",
+        "SelfScaledBroyden",
+        "StepInfo",
+        "iterate",
+    ),
 }
 _LATE = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -26,7 +26,7 @@ from pinnkit.classical.tableaux import lobatto_tableau
 from pinnkit.errors import UnsupportedProblemError
 from pinnkit.ir.normal_form import NormalForm
 
-__all__ = ["choose_ladder", "supports"]
+__all__ = ["FirstThatWorks", "choose_ladder", "supports"]
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +75,7 @@ def choose_ladder(nf: NormalForm, variant: str) -> Ladder:
         return SpectralLadder(nf, split)
     if variant == "primary":
         elements = ElementLadder(nf)
-        return (
-            elements if rates is None else _FirstThatWorks([ExplicitLadder(nf, *rates), elements])
-        )
+        return elements if rates is None else FirstThatWorks([ExplicitLadder(nf, *rates), elements])
     if rates is not None:
         return _other_elements(nf)
     if nf.space and not nf.jumps and drop_counts(nf) is not None and _is_dissipative(nf):
@@ -89,7 +87,7 @@ def _other_elements(nf: NormalForm) -> Ladder:
     return ElementLadder(nf, points=5, tableau=lobatto_tableau(8))
 
 
-class _FirstThatWorks:
+class FirstThatWorks:
     """The first ladder whose first level can be solved."""
 
     def __init__(self, ladders: Sequence[Ladder]) -> None:

@@ -98,7 +98,7 @@ def jump_positions(nf: NormalForm) -> list[list[float]]:
                 f"MethodOfLines() handles coefficients that jump at fixed positions of one space "
                 f"coordinate; {jump} = 0 is not one. Use CausalPINN()."
             )
-        (coord,) = free
+        coord = next(c for c in nf.space if c in free)
         lower, upper = nf.bounds[coord]
         axis = nf.space.index(coord)
         for root in _roots(jump, coord, lower, upper):
@@ -108,7 +108,7 @@ def jump_positions(nf: NormalForm) -> list[list[float]]:
 
 
 def _roots(jump: sp.Expr, coord: sp.Symbol, lower: float, upper: float) -> list[float]:
-    if sp.degree(jump, coord) == 1 if jump.is_polynomial(coord) else False:
+    if jump.is_polynomial(coord) and sp.Poly(jump, coord).degree() == 1:
         return [float(sp.solve(jump, coord)[0])]
     # Bisection on a fine grid: every sign change of g is one position.
     function = sp.lambdify(coord, jump, "numpy")

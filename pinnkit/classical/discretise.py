@@ -157,7 +157,7 @@ class System:
         if time == 0:
             return Source(False, self.start[leaf.field][0], operator)
         if at_points and not any(alpha):
-            identity = sps.identity(self.point_count, format="csr")
+            identity = sps.csr_matrix(sps.identity(self.point_count))
             if time < order:
                 return Source(False, self.start[leaf.field][time], identity)
             if time == order and order >= 2:
@@ -195,10 +195,10 @@ class System:
                     operator = self._point_operator(i, [0] * len(self.axes))
                     rate = Source(True, self.start[i][0], operator)
                 else:
-                    identity = sps.identity(self.point_count, format="csr")
+                    identity = sps.csr_matrix(sps.identity(self.point_count))
                     rate = Source(True, self.start[i][k - 1], identity)
                 value = Source(
-                    False, self.start[i][k], sps.identity(self.point_count, format="csr")
+                    False, self.start[i][k], sps.csr_matrix(sps.identity(self.point_count))
                 )
                 leaf = Leaf(i, tuple(k if c == self.nf.time else 0 for c in self.nf.coords))
                 symbol = sp.Derivative(self.nf.fields[i], (self.nf.time, k))
@@ -394,7 +394,7 @@ class System:
         if not parts:
             return sps.csc_matrix((self.size, self.size))
         rows, columns, data = (np.concatenate(p) for p in zip(*parts, strict=True))
-        return sps.coo_matrix((data, (rows, columns)), shape=(self.size, self.size)).tocsc()
+        return sps.csc_matrix((data, (rows, columns)), shape=(self.size, self.size))
 
     def initial(self) -> Array:
         """The state at the start; fields without a time derivative start from zero."""
@@ -435,8 +435,8 @@ class System:
 
 def _kron(factors: Sequence[Matrix]) -> Matrix:
     if not factors:
-        return sps.identity(1, format="csr")
+        return sps.csr_matrix(sps.identity(1))
     out = factors[0]
     for factor in factors[1:]:
-        out = sps.kron(out, factor, format="csr")
-    return sps.csr_matrix(out)
+        out = sps.csr_matrix(sps.kron(out, factor, format="csr"))
+    return out

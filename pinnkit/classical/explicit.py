@@ -117,7 +117,7 @@ def explicit_rates(nf: NormalForm) -> tuple[Callable[[float, Array], Array], Arr
     by_variable = dict(zip(variables, symbols, strict=True))
     rates: list[sp.Expr] = []
     for v in variables:
-        u = v if v in orders else v.expr
+        u: Any = v.expr if isinstance(v, sp.Derivative) else v
         count = 0 if v in orders else int(nf.multi_index(v)[0])
         top = count + 1 == orders[u]
         rates.append(
@@ -127,15 +127,12 @@ def explicit_rates(nf: NormalForm) -> tuple[Callable[[float, Array], Array], Arr
         )
     start = np.zeros(len(variables))
     for condition in nf.conditions:
-        if (
-            condition.kind == "initial"
-            and condition.value is not None
-            and condition.target in by_variable
-        ):
+        target, value = condition.target, condition.value
+        if condition.kind != "initial" or target is None or value is None:
+            continue
+        if target in by_variable:
             time0 = np.array([nf.bounds[nf.time][0]])
-            start[variables.index(condition.target)] = compile_value(condition.value, nf)(
-                [time0], (1,)
-            )[0]
+            start[variables.index(target)] = compile_value(value, nf)([time0], (1,))[0]
     function = sp.lambdify([nf.time, *symbols], rates, modules=["scipy", "numpy"], cse=True)
 
     def evaluate(t: float, y: Array) -> Array:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -97,7 +98,7 @@ def compile_value(
 
 def find_leaves(expr: sp.Expr, nf: NormalForm) -> dict[sp.Basic, Leaf]:
     """Every field and derivative of a field in the expression, with its index."""
-    index = {u: i for i, u in enumerate(nf.fields)}
+    index: dict[sp.Basic, int] = {u: i for i, u in enumerate(nf.fields)}
     found: dict[sp.Basic, Leaf] = {}
     for node in expr.atoms(sp.Derivative):
         if node.expr in index:
@@ -110,13 +111,15 @@ def find_leaves(expr: sp.Expr, nf: NormalForm) -> dict[sp.Basic, Leaf]:
     return found
 
 
-def _without_deltas(expr: sp.Expr) -> sp.Expr:
+def _without_deltas(expr: sp.Basic) -> sp.Expr:
     """Point sources from differentiating a jump: the jump sits on an element boundary, where a
     flux condition stands for it, so inside the elements it is zero."""
-    return expr.replace(lambda e: isinstance(e, sp.DiracDelta), lambda e: sp.Integer(0))
+    return expr.replace(  # type: ignore[return-value]
+        lambda e: isinstance(e, sp.DiracDelta), lambda e: sp.Integer(0)
+    )
 
 
-def _lambdify(arguments: list[sp.Basic], expr: object) -> Callable[..., object]:
+def _lambdify(arguments: list[sp.Basic], expr: object) -> Callable[..., Any]:
     helpers = {"Heaviside": lambda z, at_zero=0.5: np.heaviside(z, at_zero)}
     return sp.lambdify(arguments, expr, modules=[helpers, "scipy", "numpy"], cse=True)
 

@@ -108,7 +108,7 @@ class _Newton:
             value = tableau.eigenvalues[i] / h
             real = abs(value.imag) < 1e-9 * abs(value)
             matrix = m * value.real + j if real else m * value + j
-            self.solves.append(factorise(matrix.tocsc()))
+            self.solves.append(factorise(sps.csc_matrix(matrix)))
 
     def correct(self, residual: Array) -> Array:
         """-(W (x) M / h + I (x) J)^-1 residual, (size, s)."""
@@ -117,7 +117,7 @@ class _Newton:
         out = np.zeros(residual.shape)
         for i, pair, solve in zip(table.solved, table.paired, self.solves, strict=True):
             if i == pair:
-                out += np.outer(solve(hat[:, i].real), table.vectors[:, i].real)
+                out += np.outer(solve(np.real(hat[:, i])), np.real(table.vectors[:, i]))
             else:
                 out += 2 * np.real(np.outer(solve(hat[:, i]), table.vectors[:, i]))
         return -out
@@ -307,7 +307,7 @@ def consistent_start(system: System, y: Array, t: float, length: float) -> Array
         rate = (new - y) / delta
         j, m = system.jacobian(frame, new, rate)
         try:
-            solve = factorise((m / delta + j).tocsc())
+            solve = factorise(sps.csc_matrix(m / delta + j))
         except SingularMatrixError:
             # Conditions that bind another field than they name (first-order systems): the steps
             # themselves, of finite length, can deal with that.

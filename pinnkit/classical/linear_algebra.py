@@ -29,7 +29,7 @@ class SingularMatrixError(ArithmeticError):
 
 def factorise(matrix: sps.csc_matrix) -> Callable[[Array], Array]:
     """LU factors with partial pivoting; the solver takes (n,) or (n, k)."""
-    n = matrix.shape[0]
+    n = len(matrix.indptr) - 1
     if n <= DENSE_SIZE or (n <= 2500 and matrix.nnz > DENSE_FILLING * n * n):
         return _dense(matrix.toarray())
     try:

@@ -30,15 +30,18 @@ class Source:
     rows: Array = field(init=False)
     columns: Array = field(init=False)
     counts: Array = field(init=False)
+    stop: int = field(init=False)
 
     def __post_init__(self) -> None:
         counts = np.diff(self.operator.indptr)
+        height, width = self.operator.shape  # type: ignore[misc]  # scipy's stubs allow None
         object.__setattr__(self, "counts", counts)
-        object.__setattr__(self, "rows", np.repeat(np.arange(self.operator.shape[0]), counts))
+        object.__setattr__(self, "rows", np.repeat(np.arange(height), counts))
+        object.__setattr__(self, "stop", self.start + width)
         object.__setattr__(self, "columns", self.operator.indices + self.start)
 
     def apply(self, y: Array, rate: Array) -> Array:
-        block = (rate if self.rate else y)[self.start : self.start + self.operator.shape[1]]
+        block = (rate if self.rate else y)[self.start : self.stop]
         return self.operator @ block
 
 

@@ -7,8 +7,9 @@ Next  `etdrk4` integrates it exactly in L.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -50,7 +51,7 @@ def split_semilinear(nf: NormalForm) -> Semilinear | None:
     mass = plain.jacobian(sp.Matrix(symbols))
     if mass.free_symbols or mass.shape[0] != mass.shape[1] or mass.det() == 0:
         return None
-    right = -mass.inv() * plain.subs(dict.fromkeys(symbols, 0))
+    right = -mass.inv() * plain.xreplace(dict.fromkeys(symbols, sp.Integer(0)))
     right = right.applyfunc(sp.expand)
     nodes: dict[sp.Basic, Leaf] = {}
     for entry in right:
@@ -59,13 +60,13 @@ def split_semilinear(nf: NormalForm) -> Semilinear | None:
         return None
     names = {node: sp.Dummy(f"leaf{i}", real=True) for i, node in enumerate(nodes)}
     leaf_of = {names[node]: leaf for node, leaf in nodes.items()}
-    zero = dict.fromkeys(leaf_of, 0)
+    zero = dict.fromkeys(leaf_of, sp.Integer(0))
     linear, rest = [], []
     for entry in right.xreplace(names):
         terms = []
         remainder = entry
         for symbol, leaf in leaf_of.items():
-            coefficient = sp.diff(entry, symbol).subs(zero)
+            coefficient: Any = sp.diff(entry, symbol).xreplace(zero)
             if coefficient.is_number and coefficient.is_finite and coefficient != 0:
                 terms.append((float(coefficient), leaf))
                 remainder = sp.expand(remainder - coefficient * symbol)
@@ -89,7 +90,9 @@ def split_semilinear(nf: NormalForm) -> Semilinear | None:
     return Semilinear(tuple(linear), tuple(leaf_of[s] for s in used), evaluate, initial)
 
 
-def _dummies(rates: list[sp.Expr], residuals: sp.Matrix) -> tuple[sp.Matrix, list[sp.Symbol]]:
+def _dummies(
+    rates: Sequence[sp.Expr], residuals: sp.Matrix
+) -> tuple[sp.Matrix, Sequence[sp.Symbol]]:
     symbols = [sp.Dummy(f"rate{i}", real=True) for i in range(len(rates))]
     return residuals.xreplace(dict(zip(rates, symbols, strict=True))), symbols
 

@@ -59,6 +59,13 @@ class Initial(AbstractCondition):
 
     def __post_init__(self) -> None:
         _read_pair(self, "Initial")
+        _check_known(self, "Initial", "write its value at the start, free of the unknown")
+        if self.expr.has(NormalDerivative) or self.value.has(NormalDerivative):
+            raise refusal(
+                f"Initial({show(self.expr)}, {show(self.value)})",
+                "dn is the derivative along the outward normal of a boundary",
+                "write Initial(u.diff(t), value) for a velocity, Neumann(u, value, on=...) for dn",
+            )
         if self.at is not None and not isinstance(self.at, Coordinate):
             raise refusal(
                 f"Initial({show(self.expr)}, {show(self.value)}, at={show(self.at)})",
@@ -91,6 +98,7 @@ class Dirichlet(AbstractCondition):
 
     def __post_init__(self) -> None:
         _read_pair(self, "Dirichlet")
+        _check_known(self, "Dirichlet", "write Robin(left - right, on=...) for a relation")
         bad = [e for e in _entries(self.expr) if not isinstance(e, AppliedField)]
         if bad:
             raise refusal(
@@ -394,6 +402,17 @@ def _read_pair(condition: Any, name: str) -> None:
         raise refusal(wrote, "a scalar is given a vector", "give one value")
     object.__setattr__(condition, "expr", expr)
     object.__setattr__(condition, "value", value)
+
+
+def _check_known(condition: Any, name: str, instead: str) -> None:
+    """Refuse u = u + 1: the value of a field must not contain the field itself."""
+    for u, value in zip(_entries(condition.expr), _entries(condition.value)):
+        if isinstance(u, AppliedField) and value.has(u):
+            raise refusal(
+                f"{name}({show(condition.expr)}, {show(condition.value)})",
+                f"the value {show(value)} contains the unknown {show(u)} it is given for",
+                instead,
+            )
 
 
 def _read_on(condition: Any, name: str) -> None:

@@ -117,7 +117,22 @@ class PDESystem(AbstractProblem):
         *,
         exact: Any = None,
     ) -> None:
-        from pinnkit.ir.check_exact import read_exact  # late: ir stands above declare
+        from pinnkit.ir.find_corners import report_corners  # late: ir stands above declare
+
+        self._declare(equations, domain, conditions, exact)
+        report_corners(self._normal_form.corners)
+
+    @classmethod
+    def without_warnings(
+        cls, equations: Any, domain: Any, conditions: Any, *, exact: Any = None
+    ) -> PDESystem:
+        """The problem, checked as ever; for files, whose writer has been warned about corners."""
+        made = object.__new__(cls)
+        made._declare(equations, domain, conditions, exact)
+        return made
+
+    def _declare(self, equations: Any, domain: Any, conditions: Any, exact: Any) -> None:
+        from pinnkit.ir.check_exact import read_exact
         from pinnkit.ir.normalise import normalise
 
         put = vars(self).__setitem__  # the instance is closed to plain assignment

@@ -11,13 +11,14 @@ from typing import Any
 
 import sympy as sp
 
+from pinnkit.declare.operators import NormalDerivative
 from pinnkit.declare.printing import refusal, show
 from pinnkit.declare.symbols import Coordinate
 
 __all__ = ["check_nodes"]
 
 
-def check_nodes(expr: Any, where: str, coords: tuple[sp.Symbol, ...]) -> None:
+def check_nodes(expr: Any, where: str, coords: tuple[sp.Symbol, ...], *, in_equation: bool) -> None:
     """Refuse integrals, traces, point sources, noise and derivatives by non-coordinates."""
     for node in sp.preorder_traversal(expr):
         if isinstance(node, (sp.Integral, sp.Sum)):
@@ -32,6 +33,13 @@ def check_nodes(expr: Any, where: str, coords: tuple[sp.Symbol, ...]) -> None:
                 where,
                 f"{show(node)} is a trace: a derivative at one fixed point",
                 "equations hold point by point; put it into a condition: Robin(..., on=boundary(x))",
+            )
+        if in_equation and isinstance(node, NormalDerivative):
+            raise refusal(
+                where,
+                f"{show(node)} is a derivative along the outward normal, which only a boundary has",
+                f"use it in a condition, Robin({show(node)} + ..., on=...) or Neumann(u, value, "
+                "on=...); inside the domain write a derivative such as u.diff(x)",
             )
         if isinstance(node, sp.Limit):
             raise refusal(where, f"{show(node)} is a limit", "write the value it has")

@@ -53,7 +53,7 @@ def collect_symbols(system: PDESystem) -> Symbols:
     sources = [(f"equation {i}, {show(e)}", e) for i, e in enumerate(system.equations, 1)]
     sources += [(repr(c), e) for c in system.conditions for e in c.exprs]
     for where, expr in sources:
-        check_nodes(expr, where, coords)
+        check_nodes(expr, where, coords, in_equation=where.startswith("equation"))
     fields = _collect_fields(system, sources, coords)
     parameters = _collect_parameters(sources, coords)
     _check_names(coords, fields, parameters)

@@ -56,22 +56,22 @@ def find_corners(
     return corners
 
 
-def report_corners(corners: Sequence[Corner]) -> None:
-    """Warn about jumps, log the rest."""
-    for c in corners:
-        if c.order == 0:
+def report_corners(corners: Sequence[tuple[str, int, float]]) -> None:
+    """Warn about jumps, log the rest. Called by the constructor of a problem, for its caller's line."""
+    for label, order, size in corners:
+        if order == 0:
             warnings.warn(
-                f"{c.label}, a jump of {show_number(c.size)}: the solution is not continuous "
+                f"{label}, a jump of {show_number(size)}: the solution is not continuous "
                 "there, and errors near it are large in the maximum norm",
                 DeclarationWarning,
-                stacklevel=5,
+                stacklevel=3,
             )
         else:
             logger.info(
                 "%s: derivative %d jumps by %s; exact initial or periodic forms are not used there",
-                c.label,
-                c.order,
-                show_number(c.size),
+                label,
+                order,
+                show_number(size),
             )
 
 

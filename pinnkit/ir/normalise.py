@@ -18,7 +18,7 @@ from pinnkit.ir.checks_conditions import check_conditions
 from pinnkit.ir.checks_wellposed import check_eigenvalue, check_wellposed
 from pinnkit.ir.classify import classify
 from pinnkit.ir.collect_symbols import collect_symbols
-from pinnkit.ir.find_corners import find_corners, report_corners
+from pinnkit.ir.find_corners import find_corners
 from pinnkit.ir.fix_gauge import fix_gauge
 from pinnkit.ir.move_to_left import move_to_left
 from pinnkit.ir.normal_form import Equation, NormalForm
@@ -72,7 +72,6 @@ def normalise(system: PDESystem) -> tuple[NormalForm, tuple[sp.Expr, ...]]:
     check_compatibility(equations, placed, symbols)
     # Corners last: they compare conditions that are each right by themselves.
     corners = find_corners(equations, placed, predicates, symbols)
-    report_corners(corners)
     scaled: tuple[Any, ...] = (*symbols.coords, *split.fields)
     scales = {s: s.scale for s in scaled if s.scale is not None}
     normal_form = NormalForm(

@@ -54,7 +54,7 @@ def system_from_tree(tree: Any) -> PDESystem:
         if tree["version"] != _VERSION:
             raise ValueError(f"this file has version {tree['version']!r}, known is {_VERSION}")
         exact = tree.get("exact")
-        return PDESystem(
+        return PDESystem.without_warnings(
             [from_tree(e) for e in _list(tree["equations"])],
             _domain_from_tree(tree["domain"]),
             [_condition_from_tree(c) for c in _list(tree["conditions"])],

@@ -1,7 +1,7 @@
 """Stop when the answer is good enough: the classical error estimate, looked at during training.
 
 In    the tolerance asked for; the approximation at some steps.
-Out   an error estimate at growing intervals.
+Out   an error estimate at step numbers that grow by half each time.
 Next  `pinnkit.driver` stops training once it is below a third of the tolerance.
 
 Training sees none of it: the estimate decides only when to stop.
@@ -10,7 +10,6 @@ Training sees none of it: the estimate decides only when to stop.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,18 +20,19 @@ from pinnkit.solution.verification import estimate_defect
 
 __all__ = ["ErrorWatch"]
 
-FIRST = 10  # steps; also the unit the next look is rounded up to, so that timing noise rarely shows
-GROWTH = 1.5  # of the step number from one look to the next, at least
-SHARE = 0.15  # of the time so far that looking may cost
+FIRST = 20  # the step after which the first look comes
+GROWTH = 1.5  # of the step number from one look to the next
+SHARE = 0.1  # of the time so far that one look may cost; with GROWTH, at most 3 times this in all
+LEAST = 2.0  # seconds any look may take
 SAFETY = 3.0  # stop at tol / SAFETY
 
 
 class ErrorWatch:
     """When to look next, and whether what was seen is enough.
 
-    The next look comes at 1.5 times the step, or later where the last one cost more than 15 % of
-    the time so far. That step is part of every checkpoint, so a resumed run looks when an
-    uninterrupted one would have.
+    Looks come after steps 20, 30, 45, ...: never by the clock, so that a solve stops at the same
+    step on every machine where a look fits into its time. The next one is part of every
+    checkpoint, so a resumed run looks when an uninterrupted one would have.
     """
 
     def __init__(self, nf: NormalForm, tol: float | None) -> None:
@@ -46,12 +46,9 @@ class ErrorWatch:
 
     def look(self, approximation: Approximation, step: int, seconds: float) -> float:
         """The error estimate now (nan where it fails); plans the next look."""
-        started = time.perf_counter()
-        error, _, _ = estimate_defect(self._nf, approximation, time_limit=max(2.0, SHARE * seconds))
-        cost = time.perf_counter() - started
-        affordable = cost / SHARE * step / max(seconds, 1e-9)
-        following = max(GROWTH * step, step + affordable)
-        self._next = FIRST * math.ceil(following / FIRST)
+        self._next = math.ceil(GROWTH * step)
+        limit = max(LEAST, SHARE * seconds)
+        error, _, _ = estimate_defect(self._nf, approximation, time_limit=limit)
         return error
 
     def reached(self, error: float) -> bool:

@@ -34,6 +34,7 @@ from pinnkit.train.residual_model import AbstractOptimiser, Memory
 
 __all__ = ["CausalPINN"]
 
+AVERAGED = 30  # steps in the running mean of the parameters
 HALFWAY = 0.5  # of the strengths: a window whose causality has not come that far is too long
 
 
@@ -83,7 +84,7 @@ class CausalPINN(AbstractSolver):
     face_density: float = 7.0
     windows: int | None = None
     probe_every: int = 10
-    patience: int = 10
+    patience: int = 20
     target: float = 1e-6
 
     citation: ClassVar[str] = (
@@ -134,11 +135,15 @@ class CausalPINN(AbstractSolver):
 
     def step(self, problem: Any, state: CausalState) -> Mapping[str, float | Tensor]:
         if state.since_open % self.probe_every == 0:
-            state.read_probe()
+            window = None
+            while window is not state.window:  # a window that opened is read before its first step
+                window = state.window
+                state.read_probe()
         if state.batch is None or state.batch_age >= state.batch_life:
             state.draw()
         assert state.batch is not None
         report = self.optimiser.step(state.batch, state.memory)
+        state.take_average()
         state.batch_age += 1
         state.since_open += 1
         state.step += 1
@@ -199,6 +204,7 @@ class CausalState:
         self.most_points = self.solver.most_points or max(256, math.ceil(3.0 * rows))
         self.held_out, self.reached = math.inf, start
         self.best, self.best_theta = math.inf, theta.clone()
+        self.average, self.averaged = theta.clone(), 0
         self.mark, self.idle = math.inf, 0
 
     def close(self) -> None:
@@ -229,8 +235,18 @@ class CausalState:
             assert reading.times is not None
             self.means = slice_means(reading.times, reading.squared, self.solver.slices)
             self._advance()
-        if not self.causal or self.solver.schedule.is_last(self.stage):
+        if self.final:
             self._judge(reading.held_out)
+
+    @property
+    def final(self) -> bool:
+        """Whether all causal weights are 1, so that convergence may be judged."""
+        return not self.causal or self.solver.schedule.is_last(self.stage)
+
+    def take_average(self) -> None:
+        """Running mean of theta over about `AVERAGED` steps: fresh batches make theta jitter around it."""
+        self.averaged = min(self.averaged + 1, AVERAGED)
+        self.average = self.average + (self.memory["theta"] - self.average) / self.averaged
 
     def _advance(self) -> None:
         assert self.means is not None
@@ -246,17 +262,22 @@ class CausalState:
             return
         early = self.stage < HALFWAY * len(schedule.strengths)
         if early and self.solver.windows is None:
-            if self.stage_readings > 4 * self.solver.patience:
+            if self.stage_readings > self.solver.patience:
                 self.halve()
-        elif self.stage_readings > self.solver.patience:
+        elif self.stage_readings > self.solver.patience // 2:
             # The noise of small batches keeps the residual above the last strengths' threshold.
             self.stage_readings = 0
             if not self._grow():
                 self.stage = len(schedule.strengths)
 
     def _judge(self, held_out: float) -> None:
+        theta = self.memory["theta"]
+        load_parameters(self.window.collocation.params, self.average)
+        averaged = self.window.collocation.read_probe().held_out
+        if averaged < held_out:  # False for NaN
+            held_out, theta = averaged, self.average
         if held_out < self.best:
-            self.best, self.best_theta = held_out, self.memory["theta"].clone()
+            self.best, self.best_theta = held_out, theta.clone()
         if held_out < self.solver.target**2:
             self.close()
         elif held_out < 0.9 * self.mark:
@@ -282,6 +303,8 @@ class CausalState:
     def batch_life(self) -> int:
         """Steps on one batch: fresh ones are cheap in sample space; large ones are worth a few steps."""
         assert self.batch is not None
+        if self.solver.optimiser.steps_per_batch is not None:
+            return self.solver.optimiser.steps_per_batch
         return 1 if self.batch.size < 1.5 * self.window.collocation.size else 5
 
     def draw(self) -> None:
@@ -303,8 +326,7 @@ class CausalState:
 
     def approximation(self) -> Any:
         """The closed windows and the open one as they are best known."""
-        final = not self.causal or self.solver.schedule.is_last(self.stage)
-        theta = self.best_theta if final and self.best < math.inf else self.memory["theta"]
+        theta = self.best_theta if self.final and self.best < math.inf else self.memory["theta"]
         last = dataclasses.replace(self.window, theta=theta)
         return as_approximation(self.nf, [*self.closed, last])
 
@@ -321,6 +343,7 @@ class CausalState:
             "batch": None if self.batch is None else self.batch.state_dict(),
             "means": self.means,
             "best_theta": self.best_theta,
+            "average": self.average,
             **{name: getattr(self, name) for name in _NUMBERS},
         }
 
@@ -339,6 +362,7 @@ class CausalState:
         }
         self.means = None if state["means"] is None else state["means"].to(like)
         self.best_theta = state["best_theta"].to(like)
+        self.average = state["average"].to(like)
         batch = state["batch"]
         self.batch = None if batch is None else Batch.from_state(self.window.collocation, batch)
         for name in _NUMBERS:
@@ -355,7 +379,7 @@ class CausalState:
 
 
 _NUMBERS = (
-    "stage", "stage_readings", "batch_age", "since_open", "points", "most_points",
+    "stage", "stage_readings", "averaged", "batch_age", "since_open", "points", "most_points",
     "held_out", "reached", "best", "mark", "idle",
 )  # fmt: skip
 

@@ -54,7 +54,7 @@ class MethodOfLines(AbstractSolver):
         patience: Seconds where `solve(time_limit=None)` sets no limit.
 
     Supports ODE systems, steady and evolution problems on intervals and rectangles, any order.
-    Not: unknown parameters, regions other than boxes, three space dimensions, shocks without flux form.
+    Not: unknown parameters, regions other than boxes, three space dimensions, solutions with shocks.
     References: de Boor & Swartz 1973 (collocation), Hairer & Wanner 1996 (Radau IIA).
     """
 

@@ -1,6 +1,25 @@
-"""Optimisers, the loop and its callbacks; knows nothing of PDEs."""
+"""Optimisers, causal weights, the loop and its callbacks; knows nothing of PDEs."""
 
+from pinnkit.train.adam import Adam
 from pinnkit.train.callbacks import History, Progress
+from pinnkit.train.causality import CausalSchedule
+from pinnkit.train.gauss_newton import GaussNewton
 from pinnkit.train.loop import Callback, Iteration, StepInfo, iterate
+from pinnkit.train.residual_model import AbstractOptimiser, ResidualModel, StepReport
+from pinnkit.train.self_scaled_broyden import SelfScaledBroyden
 
-__all__ = ["Callback", "History", "Iteration", "Progress", "StepInfo", "iterate"]
+__all__ = [
+    "AbstractOptimiser",
+    "Adam",
+    "Callback",
+    "CausalSchedule",
+    "GaussNewton",
+    "History",
+    "Iteration",
+    "Progress",
+    "ResidualModel",
+    "SelfScaledBroyden",
+    "StepInfo",
+    "StepReport",
+    "iterate",
+]

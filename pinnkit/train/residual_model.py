@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -49,6 +49,9 @@ class StepReport:
 
 class AbstractOptimiser(ABC):
     """Hyperparameters of a method; all that evolves is the `Memory`, which holds `theta`."""
+
+    # Steps one batch should serve; None leaves it to whoever draws the batches.
+    steps_per_batch: ClassVar[int | None] = None
 
     @abstractmethod
     def init(self, theta: Tensor) -> Memory:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ class SelfScaledBroyden(AbstractOptimiser):
 
     References: albaali1998ssbroyden, urban2025selfscaled, kiyani2025optimizer.
     """
+
+    steps_per_batch: ClassVar[int | None] = 200  # H is built from differences on the same points
 
     tries: int = 20
     armijo: float = 1e-4

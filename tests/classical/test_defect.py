@@ -52,7 +52,9 @@ def test_the_estimate_bounds_the_error_and_is_close(case, size: float, monkeypat
         for u in nf.fields
     ]
     defect = solve_defect(nf, Expression(nf, wrong), time_limit=30)
-    meshes = np.meshgrid(*[np.linspace(*nf.bounds[c], 41) for c in nf.coords], indexing="ij")
+    meshes = np.meshgrid(
+        *[np.linspace(nf.bounds[c][0], nf.bounds[c][1], 41) for c in nf.coords], indexing="ij"
+    )
     gap = sp.lambdify(nf.coords, wrong[0] - exact[nf.fields[0]], "numpy")(*meshes)
     truth = sp.lambdify(nf.coords, exact[nf.fields[0]], "numpy")(*meshes)
     error = np.linalg.norm(gap) / np.linalg.norm(truth)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -261,9 +263,8 @@ def test_a_field_that_starts_from_zero_is_solved():
 
 def test_methods_follow_the_problem():
     """Rule 6: explicit order 8 for ODEs, Fourier ETDRK4 beside elements, differences where stable."""
-    assert isinstance(
-        choose_ladder(logistic()[0].normal_form, "primary").ladders[0], ExplicitLadder
-    )
+    first: Any = choose_ladder(logistic()[0].normal_form, "primary")
+    assert isinstance(first.ladders[0], ExplicitLadder)
     assert isinstance(choose_ladder(heat()[0].normal_form, "alternate"), DifferenceLadder)
     kdv = pk.PDESystem(
         [u.diff(t) + u * u.diff(x) + sp.Rational(1, 2000) * u.diff(x, 3)],

@@ -54,7 +54,7 @@ def test_ball_in_three_dimensions() -> None:
 
 def test_empty_intersection_is_refused() -> None:
     with pytest.raises(DeclarationError, match="the region is empty"):
-        pk.Disk((x, y), (0, 0), 1) & pk.Disk((x, y), (5, 0), 1)
+        _ = pk.Disk((x, y), (0, 0), 1) & pk.Disk((x, y), (5, 0), 1)
 
 
 @pytest.mark.parametrize(

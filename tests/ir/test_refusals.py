@@ -328,6 +328,16 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "empty interval": (lambda: pk.Interval(x, 1, 0), r"Interval\(x, 1, 0\).*lower end is above"),
     "interval of one point": (lambda: pk.Interval(x, 1, 1), r"Interval\(x, 1, 1\).*empty"),
     "complex end": (lambda: pk.Interval(x, 0, sp.I), r"I is not a real number"),
+    "dn in an equation": (lambda: heat(HEAT + pk.dn(u)), r"dn\(u\) is.*Robin\(dn\(u\).*Neumann"),
+    "dn at the start": (lambda: pk.Initial(pk.dn(u), 1), r"Initial\(dn\(u\), 1\).*u.diff\(t\)"),
+    "initial value with the unknown": (
+        lambda: pk.Initial(u, u + 1),
+        r"Initial\(u, u \+ 1\).*contains the unknown u",
+    ),
+    "boundary value with the unknown": (
+        lambda: pk.Dirichlet(u, 1 - u, on=pk.boundary(x)),
+        r"1 - u contains the unknown u.*Robin",
+    ),
     "nan in an equation": (lambda: heat(HEAT + sp.nan), r"not finite"),
     "inf as initial value": (lambda: pk.Initial(u, sp.oo), r"oo is not finite"),
     "a string": (lambda: pk.Initial(u, "sin(x)"), r"'sin\(x\)' is not an expression"),
@@ -458,6 +468,6 @@ def test_slope_jump_of_periodic_data_is_only_logged(caplog: pytest.LogCaptureFix
 def test_declaring_is_fast() -> None:
     """A problem is declared in a fraction of a second, so that remaking one in a loop is fine."""
     heat()
-    start = time.perf_counter()
+    start = time.process_time()
     heat()
-    assert time.perf_counter() - start < 1.0  # measured 0.1 s
+    assert time.process_time() - start < 1.0  # measured 0.1 s

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pinnkit.declare as pk
+from pinnkit.errors import DeclarationWarning
 from pinnkit.ir.expression_tree import from_tree, to_tree
 from pinnkit.ir.system_tree import system_from_tree, system_to_tree
 
@@ -144,6 +145,16 @@ def test_problems_survive_json(number: int) -> None:
     assert repr(again) == repr(problem)
     for a, b in zip(again.normal_form.observations, problem.normal_form.observations, strict=True):
         assert np.array_equal(a.points, b.points) and np.array_equal(a.values, b.values)
+
+
+def test_reading_a_problem_does_not_warn_again() -> None:
+    """Whoever declared it was told about the corner (warnings are errors here)."""
+    domain = pk.Interval(t, 0, 1) * pk.Interval(x, 0, 1)
+    conditions = [pk.Initial(u, 1), pk.Dirichlet(u, 0, on=pk.boundary(x))]
+    with pytest.warns(DeclarationWarning, match="a jump of 1"):
+        problem = pk.PDESystem([u.diff(t) - u.diff(x, 2)], domain, conditions)
+    again = system_from_tree(json.loads(json.dumps(system_to_tree(problem))))
+    assert again.normal_form.corners == problem.normal_form.corners
 
 
 @pytest.mark.parametrize("broken", [None, [], {"version": 2}, {"version": 1, "equations": "x"}])

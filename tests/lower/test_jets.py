@@ -224,7 +224,6 @@ def rows_by_vmap(net, points):
         def call(z):
             return torch.func.functional_call(net, parameters, (z,))
 
-
         return residual_columns(_general_jet(call, jet, SECOND))[0]
 
     parameters = {k: p.detach() for k, p in net.named_parameters()}
@@ -279,7 +278,7 @@ def test_rows_of_a_network_used_twice_add_up():
 def test_rows_of_sums_over_blocks_and_of_numbers():
     """Quadrature folds blocks of points into one residual; a number has a column of its own."""
     net = networks()["factorised"]
-    points, jet = points_and_jet(spec=SECOND, n=12)
+    _, jet = points_and_jet(spec=SECOND, n=12)
     number = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     params = [*net.parameters(), number]
     tape = Tape()
@@ -288,8 +287,15 @@ def test_rows_of_sums_over_blocks_and_of_numbers():
     rows = jacobian_rows(values.view(3, 4).sum(0)[:, None], tape, params)[:, 0]
     plain = number * propagate(net, jet, SECOND)[SECOND.position[0, 2], :, 0]
     for i in range(4):
-        grads = torch.autograd.grad(plain.view(3, 4).sum(0)[i], params, retain_graph=True, allow_unused=True)
-        want = torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(params, grads, strict=True)])
+        grads = torch.autograd.grad(
+            plain.view(3, 4).sum(0)[i], params, retain_graph=True, allow_unused=True
+        )
+        want = torch.cat(
+            [
+                torch.zeros_like(p).flatten() if g is None else g.flatten()
+                for p, g in zip(params, grads, strict=True)
+            ]
+        )
         assert close(rows[i], want, EXACT)
 
 

@@ -93,9 +93,9 @@ def test_pirate_net_starts_linear_in_its_lifted_features():
 def test_wrong_arguments_are_named():
     """Sizes, activations and columns are checked when built."""
     gen = torch.Generator()
-    with pytest.raises(ValueError, match="width.*0"):
+    with pytest.raises(ValueError, match=r"width.*0"):
         MLP(1, 1, 0, 2, generator=gen)
-    with pytest.raises(ValueError, match="activation='relux'.*tanh"):
+    with pytest.raises(ValueError, match=r"activation='relux'.*tanh"):
         MLP(1, 1, 4, 2, activation="relux", generator=gen)
     with pytest.raises(ValueError, match=r"columns \[3\]"):
         PeriodicFeatures(2, {3: 1.0}, dtype=torch.float64)

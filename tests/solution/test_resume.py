@@ -58,17 +58,19 @@ def test_a_checkpoint_of_something_else_is_refused(classical: Classical, tmp_pat
         pk.solve(heat(), Halving(), resume=3)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_first_ctrl_c_returns_the_best_so_far(classical: Classical):
     def press(info: pk.StepInfo) -> None:
         if info.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
-    sol = pk.solve(heat(), Halving(), callback=press)
+    sol = pk.solve(heat(), Halving(), callback=press, max_steps=100)
     assert sol.status is Status.INTERRUPTED and sol.stats.steps == 3 and not sol.ok
     assert classical.asked == []  # the user wants out: nothing is checked
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_second_ctrl_c_raises(classical: Classical):
     def press(info: pk.StepInfo) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -76,7 +78,7 @@ def test_second_ctrl_c_raises(classical: Classical):
         time.sleep(1)
 
     with pytest.raises(KeyboardInterrupt):
-        pk.solve(heat(), Halving(), callback=press)
+        pk.solve(heat(), Halving(), callback=press, max_steps=3)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

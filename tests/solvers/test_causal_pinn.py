@@ -4,6 +4,7 @@ Problems: y' = -y (exact exp(-t)); u_t = u_xx on [0, 1], u0 = sin(pi x) (exact e
 """
 
 import math
+from typing import Any
 
 import pytest
 import sympy as sp
@@ -44,7 +45,7 @@ def environment(seed=0):
     return Env(torch.device("cpu"), torch.float64, generator, seed)
 
 
-def advance(solver, problem, state, steps):
+def advance(solver, problem, state, steps) -> Any:
     for _ in range(steps):
         if solver.terminate(problem, state) is None:
             solver.step(problem, state)
@@ -95,7 +96,9 @@ def test_rows_of_negligible_weight_are_dropped():
     parts = [p for p in state.batch.parts if len(p.points) == 20]
     weights = parts[0].weights.clone()
     weights[5:] = 0.0
-    thin = Batch(state.window.collocation, [type(parts[0])(parts[0].index, parts[0].points, weights)])
+    thin = Batch(
+        state.window.collocation, [type(parts[0])(parts[0].index, parts[0].points, weights)]
+    )
     assert thin.size == 5
 
 
@@ -161,8 +164,10 @@ def test_units_change_no_error(units):
         state = advance(solver, problem, solver.init(problem, environment()), 60)
         unit = torch.rand(400, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         scale = torch.tensor([float(slow), float(stretch)], dtype=torch.float64)
-        exact = float(size) * torch.exp(-0.1 * math.pi**2 * unit[:, 0]) * torch.sin(
-            math.pi * unit[:, 1]
+        exact = (
+            float(size)
+            * torch.exp(-0.1 * math.pi**2 * unit[:, 0])
+            * torch.sin(math.pi * unit[:, 1])
         )
         got = value(solver, problem, state, unit * scale)[:, 0].detach()
         errors.append(float((got - exact).norm() / exact.norm()))

@@ -96,6 +96,8 @@ def test_gain_of_a_linear_model_is_one_and_damping_falls():
 
 def test_rejected_step_leaves_theta_alone():
     class Worse(Linear):
+        at: torch.Tensor
+
         def residual(self, theta):
             return super().residual(theta) * (1.0 if torch.equal(theta, self.at) else 100.0)
 
