@@ -38,11 +38,11 @@ print(json.dumps(before == traces()))
 
 
 def test_takes_at_most_two_seconds_after_torch():
-    """Measured after torch and sympy, which a user of the field has imported anyway."""
+    """Processor time, which a busy machine does not change; measured 0.5 s, most of it sympy."""
     code = """
-import time, torch, sympy
-start = time.perf_counter()
+import time, torch
+start = time.process_time()
 import pinnkit
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 """
     assert min(float(fresh(code)) for _ in range(2)) <= 2.0

@@ -34,6 +34,7 @@ from pinnkit.train.residual_model import AbstractOptimiser, Memory
 
 __all__ = ["CausalPINN"]
 
+STAGE_PATIENCE = 10  # probe readings a causality strength may take
 AVERAGED = 30  # steps in the running mean of the parameters
 HALFWAY = 0.5  # of the strengths: a window whose causality has not come that far is too long
 
@@ -84,7 +85,7 @@ class CausalPINN(AbstractSolver):
     face_density: float = 7.0
     windows: int | None = None
     probe_every: int = 10
-    patience: int = 20
+    patience: int = 60
     target: float = 1e-6
 
     citation: ClassVar[str] = (
@@ -131,6 +132,8 @@ class CausalPINN(AbstractSolver):
     def init(self, problem: Any, env: Env) -> CausalState:
         state = CausalState(self, problem.normal_form, env)
         state.open(0.0)
+        if env.warm_start is not None:
+            state.start_from(env.warm_start)
         return state
 
     def step(self, problem: Any, state: CausalState) -> Mapping[str, float | Tensor]:
@@ -207,6 +210,25 @@ class CausalState:
         self.average, self.averaged = theta.clone(), 0
         self.mark, self.idle = math.inf, 0
 
+    def start_from(self, solution: Any) -> None:
+        """Begin with the parameters of another solution of the same ansatz (`warm_start=`)."""
+        approximation = getattr(solution, "approximation", None)
+        models = getattr(approximation, "models", None) or [getattr(approximation, "model", None)]
+        if not isinstance(models[0], torch.nn.Module):
+            raise ValueError(
+                "warm_start must be a solution of CausalPINN; this one holds no network"
+            )
+        given = [p for p in models[0].parameters() if p.requires_grad]
+        own = self.window.collocation.params
+        if [p.shape for p in given] != [p.shape for p in own]:
+            raise ValueError(
+                f"warm_start holds a network of {sum(p.numel() for p in given)} parameters, this solve "
+                f"needs {sum(p.numel() for p in own)}: use the same width, depth and fields"
+            )
+        theta = flat_parameters(given).to(own[0])
+        self.memory = self.solver.optimiser.init(theta)
+        self.best_theta, self.average = theta.clone(), theta.clone()
+
     def close(self) -> None:
         """The window is solved: go on with the next, or end."""
         self.window.theta = self.best_theta
@@ -262,9 +284,9 @@ class CausalState:
             return
         early = self.stage < HALFWAY * len(schedule.strengths)
         if early and self.solver.windows is None:
-            if self.stage_readings > self.solver.patience:
+            if self.stage_readings > 2 * STAGE_PATIENCE:
                 self.halve()
-        elif self.stage_readings > self.solver.patience // 2:
+        elif self.stage_readings > STAGE_PATIENCE:
             # The noise of small batches keeps the residual above the last strengths' threshold.
             self.stage_readings = 0
             if not self._grow():

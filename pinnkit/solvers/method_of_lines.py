@@ -82,6 +82,10 @@ class MethodOfLines(AbstractSolver):
         reason = self.supports(problem)
         if reason is not None:
             raise UnsupportedProblemError(reason)
+        if env.warm_start is not None:
+            raise ValueError(
+                "MethodOfLines solves directly and has no use for warm_start; leave it out"
+            )
         # A hundredth of the usual tolerances costs a second or two more and leaves no doubt.
         tol = self.tol or min(1e-7, 0.1 * (env.tol or 1.0))
         # The rest of the limit is for what comes around: compiling, the record, the hand-over.

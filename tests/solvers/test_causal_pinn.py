@@ -147,8 +147,8 @@ def test_a_window_too_long_is_halved():
         domain=pk.Interval(t, 0, 20),
         conditions=[pk.Initial(y, 0)],
     )
-    solver = CausalPINN(width=4, depth=1, patience=1)
-    state = advance(solver, problem, solver.init(problem, environment()), 120)
+    solver = CausalPINN(width=4, depth=1)
+    state = advance(solver, problem, solver.init(problem, environment()), 260)
     assert state.share < 1.0
 
 
@@ -227,3 +227,23 @@ def test_a_conservation_law_that_may_shock_is_refused():
 def test_bad_settings_are_refused_together(arguments, message):
     with pytest.raises(ValueError, match=message):
         CausalPINN(**arguments)
+
+
+def test_warm_start_begins_where_another_solution_ended():
+    problem, solver = heat(), CausalPINN(width=8, depth=2)
+    first = problem.solve(solver, max_steps=40, verify=False, seed=0)
+    cold = problem.solve(solver, max_steps=1, verify=False, seed=1)
+    warm = problem.remake().solve(solver, max_steps=1, verify=False, seed=1, warm_start=first)
+    exact = sp.exp(-(sp.pi**2) * t / 10) * sp.sin(sp.pi * x)
+    assert warm.error(exact) < 0.1 * cold.error(exact)
+
+
+def test_warm_start_of_another_shape_is_refused():
+    problem = heat()
+    first = problem.solve(CausalPINN(width=8, depth=2), max_steps=1, verify=False)
+    with pytest.raises(ValueError, match=r"warm_start holds a network of \d+ parameters"):
+        problem.solve(CausalPINN(width=9, depth=2), max_steps=1, verify=False, warm_start=first)
+    with pytest.raises(ValueError, match="holds no network"):
+        problem.solve(CausalPINN(), max_steps=1, verify=False, warm_start=object())
+    with pytest.raises(ValueError, match="no use for warm_start"):
+        problem.solve(pk.MethodOfLines(), verify=False, warm_start=first)
