@@ -23,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"))
     parser.add_argument("--picture", type=pathlib.Path, default=None, help="default: in --out")
-    parser.add_argument("--time-limit", type=float, default=80.0, help="training seconds")
+    parser.add_argument("--time-limit", type=float, default=150.0, help="training seconds at most")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     mpl.use("Agg")  # into files only, also where there is no display

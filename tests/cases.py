@@ -12,7 +12,7 @@ from typing import Any
 import pinnkit as pk
 from pinnkit import problems  # pyright: ignore[reportAttributeAccessIssue]
 
-__all__ = ["FAST_FOR_CLASSICAL", "PROBLEMS", "SOLVERS", "STEPS"]
+__all__ = ["FAST_FOR_CLASSICAL", "PROBLEMS", "SOLVERS", "STEPS", "TIME_LIMITS"]
 
 SOLVERS: dict[str, Callable[[], Any]] = {
     "CausalPINN": lambda: pk.CausalPINN(),
@@ -21,6 +21,9 @@ SOLVERS: dict[str, Callable[[], Any]] = {
 
 # Enough to move every part of a solver once; a direct method does all its work in one step.
 STEPS = {"CausalPINN": 2, "MethodOfLines": 1}
+
+# Seconds; a quarter of them is for the error estimate, which chaotic problems use up.
+TIME_LIMITS = {"CausalPINN": 30, "MethodOfLines": 120}
 
 PROBLEMS: dict[str, Callable[[], Any]] = {cls.__name__: cls for cls in problems.GALLERY}
 

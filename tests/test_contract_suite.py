@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import pinnkit as pk
-from tests.cases import FAST_FOR_CLASSICAL, PROBLEMS, SOLVERS, STEPS
+from tests.cases import FAST_FOR_CLASSICAL, PROBLEMS, SOLVERS, STEPS, TIME_LIMITS
 
 TOL = 1e-3  # the tolerance judged at when none is given
 
@@ -37,7 +37,7 @@ FEW = ("Heat1D", "AllenCahn", "Poisson2D", "Logistic", "NonlinearSchroedinger", 
 
 def short_solve(solver: str, problem: Any, **knobs: Any) -> Any:
     """The few steps of the suite; verified where that costs nothing (an exact solution)."""
-    knobs = {"max_steps": STEPS[solver], "time_limit": 120, "seed": 0} | knobs
+    knobs = {"max_steps": STEPS[solver], "time_limit": TIME_LIMITS[solver], "seed": 0} | knobs
     knobs.setdefault("verify", problem.exact() is not None)
     return problem.solve(SOLVERS[solver](), **knobs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,11 @@ LATE = ("deepxde", "matplotlib", "torchsde", "torchdiffeq", "gpytorch", "xarray"
 
 
 def fresh(code: str) -> str:
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # Compiled files may be written, or every start would compile sympy and all else again.
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
+    )
     assert run.stderr == ""
     return run.stdout
 

@@ -33,6 +33,11 @@ __all__ = [
 ]
 
 
+def _ordered(*values: Any) -> tuple[str, ...]:
+    """As texts: sympy sorts equal symbols made twice by these values, and None has no order."""
+    return tuple(map(repr, values))
+
+
 class Coordinate(sp.Symbol):
     """A real coordinate. `is_time` marks the time axis; `scale` and `unit` are optional."""
 
@@ -62,7 +67,7 @@ class Coordinate(sp.Symbol):
         return sp.Symbol.class_key()
 
     def _hashable_content(self) -> tuple[Any, ...]:
-        return (*super()._hashable_content(), self.is_time, self.scale, self.unit)
+        return (*super()._hashable_content(), *_ordered(self.is_time, self.scale, self.unit))
 
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (self.name,), {"is_time": self.is_time, "scale": self.scale, "unit": self.unit}
@@ -100,7 +105,7 @@ class Parameter(sp.Symbol):
         return sp.Symbol.class_key()
 
     def _hashable_content(self) -> tuple[Any, ...]:
-        return (*super()._hashable_content(), self.initial, self.bounds, self.unit)
+        return (*super()._hashable_content(), *_ordered(self.initial, self.bounds, self.unit))
 
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (self.name,), {"initial": self.initial, "bounds": self.bounds, "unit": self.unit}

@@ -17,7 +17,14 @@ from pinnkit.errors import DeclarationError
 from pinnkit.ir.normal_form import Face, NormalForm
 from pinnkit.lower.expressions import compile_expressions
 
-__all__ = ["adaptive_choice", "face_points", "grid_points", "interior_points", "unit_sobol"]
+__all__ = [
+    "adaptive_choice",
+    "face_points",
+    "grid_points",
+    "interior_points",
+    "scrambled_sobol",
+    "unit_sobol",
+]
 
 Bounds = Mapping[sp.Symbol, tuple[float, float]]
 
@@ -29,10 +36,18 @@ def unit_sobol(
     if d == 0:
         return torch.zeros(n, 0, dtype=dtype, device=generator.device)
     seed = torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device)
-    engine = torch.quasirandom.SobolEngine(d, scramble=True, seed=int(seed))
-    points = engine.draw(n, dtype=torch.float64)
+    points = scrambled_sobol(n, d, seed=int(seed))
     # Scrambled Sobol points may be exactly 0, where initial layers of coefficients can be singular.
     return points.clamp(2.0**-31, 1 - 2.0**-31).to(dtype=dtype, device=generator.device)
+
+
+def scrambled_sobol(n: int, d: int, *, seed: int) -> Tensor:  # shape: (n, d)
+    """`n` scrambled Sobol points in the unit cube, float64 whatever torch's default dtype is."""
+    engine = torch.quasirandom.SobolEngine(d, scramble=True, seed=seed)
+    points = engine.draw(n, dtype=torch.float64)
+    # torch computes the first point in its default dtype and casts it, which loses digits.
+    points[:1] = engine.shift.to(torch.float64) / 2**engine.MAXBIT
+    return points
 
 
 def interior_points(

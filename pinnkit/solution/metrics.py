@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import sympy as sp
-import torch
 
 from pinnkit.ir.normal_form import NormalForm
+from pinnkit.lower.sampling import scrambled_sobol
 from pinnkit.solution.evaluate import field_name, user_fields
 
 __all__ = [
@@ -195,8 +195,7 @@ def error_in_time(
 
 def sobol_points(d: int, n: int, *, seed: int) -> np.ndarray:  # shape: (n, d)
     """Scrambled Sobol points in the unit cube."""
-    engine = torch.quasirandom.SobolEngine(d, scramble=True, seed=seed)
-    return engine.draw(n, dtype=torch.float64).numpy()
+    return scrambled_sobol(n, d, seed=seed).numpy()
 
 
 def _node_count(d: int, evolution: bool, is_time: bool) -> int:

@@ -214,11 +214,12 @@ class CausalState:
         """Begin with the parameters of another solution of the same ansatz (`warm_start=`)."""
         approximation = getattr(solution, "approximation", None)
         models = getattr(approximation, "models", None) or [getattr(approximation, "model", None)]
-        if not isinstance(models[0], torch.nn.Module):
+        model = models[0]
+        if not isinstance(model, torch.nn.Module):
             raise ValueError(
                 "warm_start must be a solution of CausalPINN; this one holds no network"
             )
-        given = [p for p in models[0].parameters() if p.requires_grad]
+        given = [p for p in model.parameters() if p.requires_grad]
         own = self.window.collocation.params
         if [p.shape for p in given] != [p.shape for p in own]:
             raise ValueError(

@@ -28,6 +28,14 @@ def test_symbols_and_fields_compare_by_name() -> None:
     assert z.is_time and not pk.coords("z").is_time
 
 
+def test_symbols_made_twice_can_be_sorted_together() -> None:
+    """sympy orders terms by what symbols are compared by, and None has no order."""
+    again = pk.coords("x")
+    assert again is not x and x.compare(again) == 0
+    k, same = pk.parameter("k"), pk.parameter("k", bounds=(0, 1))
+    assert k.compare(pk.parameter("k")) == 0 and k.compare(same) == -same.compare(k) != 0
+
+
 def test_metadata_is_part_of_identity() -> None:
     """Equal symbols with other scales would be exchanged by sympy's cache."""
     scaled = pk.field("u", t, x, scale=3.0)

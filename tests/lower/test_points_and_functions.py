@@ -30,6 +30,18 @@ from tests.lower.test_residuals import burgers, model_of, t, x
 EXACT = 1e-12
 
 
+def test_sobol_points_do_not_depend_on_the_default_dtype():
+    """torch rounds the first point of a scrambled sequence to its default dtype."""
+    before, drawn = torch.get_default_dtype(), []
+    try:
+        for dtype in (torch.float32, torch.float64):
+            torch.set_default_dtype(dtype)
+            drawn.append(unit_sobol(8, 3, torch.Generator().manual_seed(1)))
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(*drawn)
+
+
 def test_sobol_points_are_even_seeded_and_inside():
     """Each half holds half of the points; the same seed gives the same points; no global draws."""
     before = torch.random.get_rng_state()
