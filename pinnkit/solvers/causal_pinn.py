@@ -64,7 +64,7 @@ class CausalPINN(AbstractSolver):
         windows: Equal time windows, or None: start with one, halve it when causality does not advance.
         probe_every: Steps between readings of the held-out probe.
         patience: Readings without progress before more points are drawn, or training has stalled.
-        target: Held-out root mean square scaled residual at which there is nothing left to gain.
+        target: Root of the held-out loss (a mean scaled residual) at which nothing is left to gain.
 
     Supports equations and conditions on boxes, steady or in time, linear or not, of any order.
     Not: coefficient jumps in flux form, shocks, unknown parameters and observations (yet).
