@@ -103,8 +103,9 @@ class CausalPINN(AbstractSolver):
                          "windows", "probe_every", "patience")
             if (value := getattr(self, name)) is not None and value < 1
         ]  # fmt: skip
-        if not self.condition_weight > 0:
-            faults.append(f"condition_weight={self.condition_weight} must be positive")
+        for name in ("condition_weight", "face_density", "target"):
+            if not getattr(self, name) > 0:
+                faults.append(f"{name}={getattr(self, name)} must be positive")
         if self.network is not None and (self.width or self.depth):
             faults.append("give either network or width and depth")
         if faults:
@@ -125,7 +126,8 @@ class CausalPINN(AbstractSolver):
         if _may_shock(nf):
             return (
                 "a nonlinear first-order conservation law may form shocks, where no smooth network "
-                "is a solution. Use MethodOfLines(), or add diffusion."
+                "is a solution. Add diffusion, or try MethodOfLines(), which solves it as long as it "
+                "stays smooth."
             )
         return None
 

@@ -23,15 +23,15 @@ def slice_means(
     times: Tensor,  # shape: (n,), scaled to [0, 1]
     squared: Tensor,  # shape: (n, e)
     slices: int,
-    importance: Tensor | None = None,  # shape: (n,): density of the points relative to uniform
 ) -> Tensor:  # shape: (s, e)
-    """Mean squared residual per time slice and equation; an empty slice takes its predecessor's mean."""
+    """Mean squared residual per time slice and equation; an empty slice takes its predecessor's mean.
+
+    The points must be uniform (a held-out probe), not residual-adaptive: those would count the
+    places where the residual is large twice.
+    """
     index = (times * slices).long().clamp(0, slices - 1)
-    weight = torch.ones_like(times) if importance is None else 1.0 / importance
-    total = times.new_zeros(slices, squared.shape[1]).index_add_(
-        0, index, squared * weight[:, None]
-    )
-    count = times.new_zeros(slices).index_add_(0, index, weight)
+    total = times.new_zeros(slices, squared.shape[1]).index_add_(0, index, squared)
+    count = times.new_zeros(slices).index_add_(0, index, torch.ones_like(times))
     mean = total / count.clamp(min=torch.finfo(times.dtype).tiny)[:, None]
     for k in torch.nonzero(count == 0)[:, 0].tolist():
         mean[k] = mean[k - 1] if k > 0 else 0.0

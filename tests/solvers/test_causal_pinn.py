@@ -15,6 +15,8 @@ from pinnkit.errors import Status
 from pinnkit.solvers.base import Env
 from pinnkit.solvers.causal_pinn import CausalPINN
 from pinnkit.solvers.collocation import Batch, flat_parameters, load_parameters
+from pinnkit.train.causality import causal_weights
+from pinnkit.train.gauss_newton import GaussNewton
 
 ROUNDOFF = 1e-12
 
@@ -175,15 +177,36 @@ def test_units_change_no_error(units):
 
 
 def test_linear_problem_has_one_minimiser_whatever_the_causal_weights():
-    """With a model linear in theta and as many unknowns as rows, weights move no solution."""
+    """As many unknowns as rows, linear in theta: Gauss-Newton ends at one point for every eps."""
     gen = torch.Generator().manual_seed(0)
-    rows = torch.randn(12, 12, generator=gen, dtype=torch.float64)
-    right = torch.randn(12, generator=gen, dtype=torch.float64)
-    weights = torch.exp(-torch.linspace(0, 3, 12, dtype=torch.float64))
-    plain = torch.linalg.solve(rows, right)
-    root = weights.sqrt()
-    weighted = torch.linalg.lstsq(root[:, None] * rows, (root * right)[:, None]).solution[:, 0]
-    assert torch.allclose(plain, weighted, rtol=1e-8, atol=1e-10)
+    a = torch.randn(12, 12, generator=gen, dtype=torch.float64)
+    b = torch.randn(12, generator=gen, dtype=torch.float64)
+    times = torch.linspace(0, 1, 12, dtype=torch.float64)
+
+    class Weighted:
+        def __init__(self, eps: float) -> None:
+            means = torch.ones(6, 1, dtype=torch.float64)
+            self.root = causal_weights(times, means, eps).sqrt()
+
+        def residual(self, theta):
+            return self.root * (a @ theta - b)
+
+        def rows(self, theta):
+            return self.residual(theta), self.root[:, None] * a
+
+        def gradient(self, theta):
+            r, rows = self.rows(theta)
+            return float(r @ r), 2 * rows.T @ r
+
+    ends = []
+    for eps in (0.0, 3.0):
+        method = GaussNewton(momentum=0.0, damping=1e-6)
+        memory = method.init(torch.zeros(12, dtype=torch.float64))
+        for _ in range(30):
+            method.step(Weighted(eps), memory)
+        ends.append(memory["theta"])
+    assert torch.allclose(ends[0], torch.linalg.solve(a, b), rtol=1e-7, atol=1e-8)
+    assert torch.allclose(ends[0], ends[1], rtol=1e-7, atol=1e-8)
 
 
 def test_flat_parameters_round_trip():
@@ -220,6 +243,8 @@ def test_a_conservation_law_that_may_shock_is_refused():
     [
         ({"width": 0}, "width=0 must be at least 1"),
         ({"condition_weight": 0.0}, "condition_weight=0.0 must be positive"),
+        ({"face_density": -1.0}, "face_density=-1.0 must be positive"),
+        ({"target": 0.0}, "target=0.0 must be positive"),
         ({"network": object(), "width": 3}, "either network or width"),
         ({"width": 0, "slices": 0}, "(?s)width=0.*slices=0"),
     ],

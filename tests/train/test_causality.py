@@ -65,17 +65,6 @@ def test_slice_means_do_not_depend_on_the_order_of_points():
     )
 
 
-def test_importance_weights_undo_adaptive_sampling():
-    """Points drawn with density p and weighted by 1/p give the uniform mean."""
-    gen = torch.Generator().manual_seed(0)
-    x = torch.rand(200_000, generator=gen, dtype=torch.float64)
-    kept = torch.rand(200_000, generator=gen, dtype=torch.float64) < 0.2 + 0.8 * x
-    x = x[kept]
-    f = (x**2)[:, None]
-    mean = slice_means(torch.zeros_like(x), f, 1, importance=0.2 + 0.8 * x)
-    assert float(mean) == pytest.approx(1 / 3, abs=4e-3)
-
-
 def test_empty_slice_takes_its_predecessor():
     times = torch.tensor([0.05, 0.95], dtype=torch.float64)
     means = slice_means(times, torch.tensor([[2.0], [8.0]], dtype=torch.float64), 10)
