@@ -139,7 +139,7 @@ def _describe_model(model: FieldModel) -> dict[str, Any]:
         if model.hard is None
         else {
             "offset": _describe_function(model.hard.offset),
-            "factor": _describe_function(model.hard.factor),
+            "factor": None if model.hard.factor is None else _describe_function(model.hard.factor),
         },
     }
 
@@ -158,7 +158,9 @@ def _rebuild_model(spec: dict[str, Any], tensors: dict[str, Tensor], nf: NormalF
     if spec.get("hard") is not None:
         hard = HardForm(
             _rebuild_function(spec["hard"]["offset"], tensors, "hard.offset.", nf),
-            _rebuild_function(spec["hard"]["factor"], tensors, "hard.factor.", nf),
+            None
+            if spec["hard"]["factor"] is None
+            else _rebuild_function(spec["hard"]["factor"], tensors, "hard.factor.", nf),
         )
     network = rebuild(spec["network"], dtype=dtype)
     # Scales are buffers of the saved model: placeholders here, the tensors bring the numbers.

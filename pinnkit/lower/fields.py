@@ -72,20 +72,24 @@ class ExpressionJets(nn.Module):
 
 
 class HardForm(nn.Module):
-    """u = A + B N: conditions built into the ansatz where A and B are smooth enough for that.
+    """u = A + B N: what is known of the solution, built into the ansatz.
 
     Args:
         offset: A, one function per field.
-        factor: B, one function per field; it vanishes where A shall hold exactly.
+        factor: B, one function per field; it vanishes where A shall hold exactly. None: B = 1, A is
+            a part of the solution (a corner layer) and no condition becomes exact.
     """
 
-    def __init__(self, offset: JetFunction, factor: JetFunction) -> None:
+    def __init__(self, offset: JetFunction, factor: JetFunction | None = None) -> None:
         super().__init__()
         self.offset, self.factor = offset, factor
 
     def jets(self, points: Tensor, net: Tensor, spec: JetSpec) -> Tensor:
         """The jet of u from the jet of N, both in physical coordinates."""
-        return self.offset.jets(points, spec) + jet_mul(self.factor.jets(points, spec), net, spec)
+        offset = self.offset.jets(points, spec)
+        if self.factor is None:
+            return offset + net
+        return offset + jet_mul(self.factor.jets(points, spec), net, spec)
 
 
 class FieldModel(nn.Module):

@@ -55,7 +55,7 @@ class CausalPINN(AbstractSolver):
         optimiser: Second order by default; any `AbstractOptimiser`.
         schedule: Causality strengths; ignored for steady problems.
         slices: Slices of a window on which the causal integral is accumulated.
-        points: Interior points per step at first; None: 0.4 rows per trainable number. They double
+        points: Interior points per step at first; None: 0.3 rows per trainable number. They double
             when the held-out loss stops falling, up to `most_points`.
         most_points: None: three rows per trainable number.
         adaptive: Half of the interior points follow the residual; the other half is uniform.
@@ -85,7 +85,7 @@ class CausalPINN(AbstractSolver):
     face_density: float = 7.0
     windows: int | None = None
     probe_every: int = 10
-    patience: int = 60
+    patience: int = 20
     target: float = 1e-6
 
     citation: ClassVar[str] = (
@@ -205,7 +205,7 @@ class CausalState:
         self.batch: Batch | None = None
         self.batch_age, self.since_open = 0, 0
         rows = len(theta) / max(1, self.window.collocation.equations)
-        self.points = self.solver.points or max(64, math.ceil(0.4 * rows))
+        self.points = self.solver.points or max(64, math.ceil(0.3 * rows))
         self.most_points = self.solver.most_points or max(256, math.ceil(3.0 * rows))
         self.held_out, self.reached = math.inf, start
         self.best, self.best_theta = math.inf, theta.clone()

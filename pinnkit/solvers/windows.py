@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sympy as sp
 import torch
 from torch import Tensor
 
+from pinnkit.ir.corner_layers import corner_layers
 from pinnkit.ir.normal_form import Face, NormalForm
 from pinnkit.lower.approximation import NetworkApproximation, WindowedApproximation
-from pinnkit.lower.fields import make_field_model
+from pinnkit.lower.fields import ExpressionJets, HardForm, make_field_model
 from pinnkit.lower.projection import ProjectedField
 from pinnkit.lower.residuals import compile_residuals, group_terms
 from pinnkit.lower.scales import estimate_field_scales
@@ -61,7 +63,7 @@ def network_size(nf: NormalForm) -> tuple[int, int]:
         return 20 + 5 * min(4, len(nf.fields) - 1), 2
     if not nf.predicates.evolution or (d == 2 and nf.predicates.linear):
         return (20, 3) if d <= 2 else (32, 3)
-    return (30, 3) if d == 2 else (36, 3)
+    return (30, 4) if d == 2 else (36, 3)
 
 
 def open_window(
@@ -97,6 +99,7 @@ def open_window(
         lambda i, o: builder(i, o, generator=generator, dtype=env.dtype),
         scales=scales,
         harmonics=solver.harmonics,
+        hard=_known_part(nf),
         bounds=bounds,
         dtype=env.dtype,
     ).to(env.device)
@@ -109,6 +112,15 @@ def open_window(
         bounds=bounds, condition_weight=solver.condition_weight, face_density=solver.face_density,
     )  # fmt: skip
     return Window(start, end, collocation, flat_parameters(collocation.params))
+
+
+def _known_part(nf: NormalForm) -> HardForm | None:
+    """Corner layers, so that the network has only smooth functions to learn."""
+    layers = corner_layers(nf)
+    if not layers:
+        return None
+    logger.info("corner layers in closed form for %s", ", ".join(str(u) for u in layers))
+    return HardForm(ExpressionJets([layers.get(u, sp.Integer(0)) for u in nf.fields], nf.coords))
 
 
 def as_approximation(
