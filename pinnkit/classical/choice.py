@@ -15,6 +15,7 @@ import sympy as sp
 
 from pinnkit.classical.approximation import GridApproximation
 from pinnkit.classical.conditions import jump_positions
+from pinnkit.classical.conservation_law import law_refusal, split_conservation_law
 from pinnkit.classical.discretise import field_orders
 from pinnkit.classical.etdrk4 import SpectralLadder
 from pinnkit.classical.explicit import ExplicitLadder, explicit_rates
@@ -22,6 +23,7 @@ from pinnkit.classical.expressions import find_leaves
 from pinnkit.classical.implicit import IntegrationError
 from pinnkit.classical.ladders import DifferenceLadder, ElementLadder, Ladder, drop_counts
 from pinnkit.classical.semilinear import split_semilinear
+from pinnkit.classical.shock_ladder import MUSCL_HEUN, ShockLadder
 from pinnkit.classical.tableaux import lobatto_tableau
 from pinnkit.errors import UnsupportedProblemError
 from pinnkit.ir.normal_form import NormalForm
@@ -58,16 +60,15 @@ def supports(nf: NormalForm) -> str | None:
         jump_positions(nf)
     except UnsupportedProblemError as error:
         return str(error)
-    if _is_quasilinear_first_order(nf) and not nf.predicates.flux_form:
-        return (
-            "MethodOfLines() needs first-order nonlinear equations in flux form, because their "
-            "solutions jump: write u.diff(t) + div(f(u)) instead of u.diff(t) + c(u)*u.diff(x)."
-        )
-    return None
+    return law_refusal(nf) if _is_quasilinear_first_order(nf) else None
 
 
 def choose_ladder(nf: NormalForm, variant: str) -> Ladder:
     """The primary method of a problem, or an independent one."""
+    law = split_conservation_law(nf)
+    if law is not None:
+        # Also where no shock forms: close to breaking elements find no mesh fine enough.
+        return ShockLadder(law) if variant == "primary" else ShockLadder(law, MUSCL_HEUN)
     rates = explicit_rates(nf)
     split = split_semilinear(nf)
     # In one dimension elements follow kinks and layers; in two Fourier modes are far cheaper.

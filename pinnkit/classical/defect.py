@@ -25,6 +25,7 @@ from torch import Tensor
 
 from pinnkit.classical.approximation import GridApproximation
 from pinnkit.classical.choice import supports
+from pinnkit.classical.conservation_law import split_conservation_law
 from pinnkit.classical.implicit import IntegrationError, OutOfTime
 from pinnkit.classical.ladders import ElementLadder
 from pinnkit.classical.norms import difference_norms, rms_norms
@@ -70,6 +71,11 @@ def solve_defect(nf: NormalForm, approximation: Differentiable, *, time_limit: f
     """
     deadline = time.monotonic() + time_limit
     reason = supports(nf)
+    if reason is None and split_conservation_law(nf) is not None:
+        # Collocation would take the carried-out form, which does not know the speed of a shock.
+        reason = (
+            "the error of a conservation law may jump, and its equation is not solved with jumps"
+        )
     if reason is not None:
         return _nothing(nf, reason)
     known = _Known(approximation)

@@ -17,17 +17,20 @@ __all__ = ["difference_norms", "quadrature", "relative_differences", "rms_norms"
 Array = np.ndarray
 
 MOST_CELLS = 300  # along one axis; more are thinned out evenly
+MOST_BROKEN_CELLS = 5000  # the same where a solution may jump: one cell can hold all of the error
+MOST_POINTS = 2e7  # at once; beyond, cells have one point each
 
 
-def quadrature(basis: PiecewiseBasis) -> tuple[Array, Array]:
+def quadrature(basis: PiecewiseBasis, most_per_cell: int = 6) -> tuple[Array, Array]:
     """Gauss points and weights on the cells of a basis (an even selection where there are many)."""
     cells = len(basis.centre)
-    stride = max(1, -(-cells // MOST_CELLS))
+    most = MOST_BROKEN_CELLS if len(basis.nodes) == 2 else MOST_CELLS
+    stride = max(1, -(-cells // most))
     # Centred stencils overlap: their cells are one node spacing wide and need one point each.
     per_cell = (
         1 if basis.half[0] * 2 > 1.5 * np.diff(basis.breaks)[0] else len(basis.nodes) // 2 + 1
     )
-    gauss, weights = np.polynomial.legendre.leggauss(min(per_cell, 6))
+    gauss, weights = np.polynomial.legendre.leggauss(min(per_cell, most_per_cell))
     centre = (basis.breaks[1:] + basis.breaks[:-1])[::stride] / 2
     half = np.diff(basis.breaks)[::stride] / 2
     points = centre[:, None] + half[:, None] * gauss
@@ -72,6 +75,8 @@ def _volume(weights: list[Array]) -> float:
 
 def _meshes(grid: FieldGrid) -> tuple[list[Array], list[Array]]:
     pairs = [quadrature(basis) for basis in grid.bases]
+    if np.prod([len(p) for p, _ in pairs], dtype=float) > MOST_POINTS:
+        pairs = [quadrature(basis, 1) for basis in grid.bases]
     return [p for p, _ in pairs], [w for _, w in pairs]
 
 

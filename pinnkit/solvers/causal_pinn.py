@@ -126,8 +126,8 @@ class CausalPINN(AbstractSolver):
         if _may_shock(nf):
             return (
                 "a nonlinear first-order conservation law may form shocks, where no smooth network "
-                "is a solution. Add diffusion, or try MethodOfLines(), which solves it as long as it "
-                "stays smooth."
+                "is a solution. Add diffusion, or try MethodOfLines(), which gives the entropy "
+                "solution."
             )
         return None
 

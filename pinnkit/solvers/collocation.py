@@ -66,20 +66,6 @@ class Seam:
         )
         return torch.stack([(u - g) / size for u, g, size in columns], dim=1)
 
-    def rows(
-        self,
-        model: FieldModel,
-        points: Tensor,
-        params: Sequence[Tensor] | None = None,
-        parameters: Sequence[Tensor] = (),
-        out: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:  # shapes: (n, e), (n, e, P)
-        """Residual and rows, as of any group."""
-        tape = Tape()
-        with torch.enable_grad():
-            residual = self.evaluate(model, points, tape)
-            return residual.detach(), jacobian_rows(residual, tape, params or (), out)
-
 
 Group = ResidualGroup | IntegralTerm | Seam
 
@@ -311,9 +297,12 @@ class Batch:
             group, root = self.owner.groups[part.index], part.weights.sqrt()
             n, e = part.weights.shape
             target = out[start : start + n * e].view(n, e, -1)
-            r, _ = group.rows(self.owner.model, part.points, self.owner.params, out=target)
-            target *= root[:, :, None]
-            residuals.append((r * root).reshape(-1))
+            tape = Tape()
+            with torch.enable_grad():
+                # Weighted before it is differentiated: scaling J afterwards would move all of it again.
+                r = group.evaluate(self.owner.model, part.points, tape) * root
+                jacobian_rows(r, tape, self.owner.params, target)
+            residuals.append(r.detach().reshape(-1))
             start += n * e
         return torch.cat(residuals), out
 
