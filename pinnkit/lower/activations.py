@@ -34,7 +34,7 @@ __all__ = [
     "tanh_rule",
 ]
 
-_PIECE_BYTES = 1 << 20  # of one jet; an activation works on two of them and a few coefficients
+_THREAD_SHARE = 1 << 16  # numbers per thread; below half of it torch leaves threads idle
 
 Coefficients = list[Tensor]
 Rule = Callable[[Coefficients, JetSpec], tuple[Coefficients, Coefficients]]
@@ -109,9 +109,9 @@ class _Tanh(torch.autograd.Function):
 
 
 def _pieces(jet: Tensor) -> list[slice]:
-    """Slices of points small enough that one piece stays in cache while all its coefficients are made."""
-    points = jet.shape[1]
-    size = max(1, _PIECE_BYTES * points // max(1, jet.numel() * jet.element_size()))
+    """Slices of points: small, so that a piece stays in cache, but with work for every thread."""
+    points, width = jet.shape[1:]
+    size = max(1, torch.get_num_threads() * _THREAD_SHARE // max(1, width))
     if jet.device.type != "cpu" or size >= points:
         return [slice(None)]
     return [slice(start, start + size) for start in range(0, points, size)]
@@ -120,8 +120,8 @@ def _pieces(jet: Tensor) -> list[slice]:
 def _tanh_into(y: Tensor, a: Tensor, spec: JetSpec) -> None:
     ys, inputs = y.unbind(0), a.unbind(0)
     torch.tanh(inputs[0], out=ys[0])
+    ds = {0: torch.rsub(ys[0] * ys[0], 1)}
     minus_twice = ys[0] * -2
-    ds = {0: torch.mul(minus_twice, ys[0]).mul_(0.5).add_(1)}
     if spec.size > 1:
         torch.mul(a[1:], ds[0], out=y[1:])
     for s in range(1, spec.size):
@@ -133,8 +133,8 @@ def _tanh_into(y: Tensor, a: Tensor, spec: JetSpec) -> None:
 
 def _tanh_backward_into(out: Tensor, y: Tensor, g: Tensor, spec: JetSpec) -> None:
     ys, gs, outs = y.unbind(0), g.unbind(0), out.unbind(0)
+    torch.mul(g, torch.rsub(ys[0] * ys[0], 1), out=out)
     minus_twice = ys[0] * -2
-    torch.mul(g, torch.mul(minus_twice, ys[0]).mul_(0.5).add_(1), out=out)
     for c in range(1, spec.size):
         slope = _tanh_slope(minus_twice, ys, c, spec)
         for s, b in spec.shifts[c]:

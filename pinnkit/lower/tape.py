@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-_PIECE = 64  # rows per batched product: about 0.5 MB for layers of width 30
+_PIECE = 128  # rows per batched product: about 1 MB for layers of width 30
 _NARROW = 4  # up to this input width element-wise products beat batched ones
 
 

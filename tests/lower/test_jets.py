@@ -140,7 +140,7 @@ def test_pieces_do_not_change_the_numbers(monkeypatch):
     _, jet = points_and_jet(n=50)
     net = networks()["mlp"]
     whole = propagate(net, jet, FOURTH)
-    monkeypatch.setattr(activations, "_PIECE_BYTES", 3000)
+    monkeypatch.setattr(activations, "_THREAD_SHARE", 40)
     pieces = propagate(net, jet, FOURTH)
     assert torch.equal(whole, pieces)
     ones = torch.ones_like(pieces)
