@@ -29,7 +29,7 @@ import sympy as sp
 import torch
 
 from pinnkit.declare import AbstractProblem, PDESystem, ProblemClass
-from pinnkit.driver import SOLVERS, choose_solver, load, solve
+from pinnkit.driver import SOLVERS, choose_solver, load, solve, verify
 from pinnkit.errors import MissingDependencyError, Status
 from pinnkit.solution import Solution, Verification
 from pinnkit.solution.estimate import solver_name
@@ -151,7 +151,9 @@ def _solve(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     sol = load(options.saved)
-    verdict = sol.verify(tol=options.tol, time_limit=options.time_limit)
+    # Judged afresh: the file's own verdict is what is in doubt.
+    tol = sol.verification.tol if options.tol is None else options.tol
+    verdict = verify(sol.problem, sol, tol=tol, time_limit=options.time_limit)
     print(sol)
     print(f"verdict   {verdict}")
     return _code(verdict.status)
@@ -315,6 +317,9 @@ def _check_settings(cls: Any, settings: Mapping[str, Any]) -> None:
         has = f"it has {', '.join(known)}" if known else "it has none"
         raise UsageError(f"{cls.__name__} has no parameter {', '.join(unknown)}; {has}")
     for field in dataclasses.fields(cls):
-        value = settings.get(field.name)
-        if isinstance(value, str) and isinstance(field.default, (int, float)):
-            raise UsageError(f"--set {field.name}={value}: {field.name} is a number")
+        if field.name not in settings or not isinstance(field.default, (int, float)):
+            continue
+        value, truth = settings[field.name], isinstance(field.default, bool)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) != truth:
+            kind = "True or False" if truth else "a number"
+            raise UsageError(f"--set {field.name}={value}: {field.name} is {kind}")

@@ -14,8 +14,10 @@ import time
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import torch
 
+from pinnkit.declare.problem import AbstractProblem
 from pinnkit.declare.problem_class import ProblemClass
 from pinnkit.errors import SolveError, Status, UnsupportedProblemError
 from pinnkit.ir.normal_form import NormalForm
@@ -44,6 +46,7 @@ SOLVERS: tuple[type[AbstractSolver], ...] = (
 )  # known to `load` and the CLI
 VERIFICATION_SHARE = 0.25  # of time_limit, after it
 VERIFICATION_SECONDS = 75.0  # where there is no time_limit
+DTYPES = (torch.float64, torch.float32)  # the precisions answers are saved in
 # Reasons that stay the status of an answer nobody could judge; the others become UNVERIFIED.
 KEPT = frozenset(
     {
@@ -95,6 +98,9 @@ def solve(
         throw: Raise `SolveError` unless the status is OK.
     """
     _check_knobs(max_steps, time_limit, tol)
+    _check_dtype(dtype)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback={callback!r} is not callable; it is called with a StepInfo")
     system = _system(problem)
     if solver is None:
         solver, reason = choose_solver(problem)
@@ -219,7 +225,7 @@ def verify(
         parameters = {p: e.value for p, e in candidate.parameters.items()}
     return judge(
         nf,
-        make_candidate(nf, as_candidate(candidate)),
+        make_candidate(nf, as_candidate(candidate, nf)),
         tol=tol,
         time_limit=time_limit,
         parameters=parameters,
@@ -310,7 +316,9 @@ def _judge(
         # Training is done: the answer is worth more than the verdict.
         reason = "Interrupted while the error was being checked."
         return Verification(math.nan, reason=reason), Status.INTERRUPTED
-    return verdict, Status.DIVERGED if math.isinf(verdict.error) else stopped_by
+    if math.isinf(verdict.error) and stopped_by is not Status.SHOCK:  # no values after a shock
+        return verdict, Status.DIVERGED
+    return verdict, stopped_by
 
 
 def _restore(
@@ -323,19 +331,41 @@ def _restore(
 
 
 def _system(problem: Any) -> Any:
+    if isinstance(problem, type) and issubclass(problem, AbstractProblem):
+        raise TypeError(
+            f"problem={problem.__name__} is a class; pass an instance: {problem.__name__}()"
+        )
+    if not isinstance(getattr(problem, "normal_form", None), NormalForm):
+        raise TypeError(
+            f"problem={problem!r} is no problem; pass a PDESystem or an instance of a problem class"
+        )
     return problem.system if isinstance(problem, ProblemClass) else problem
 
 
 def _check_knobs(max_steps: int | None, time_limit: float | None, tol: float | None) -> None:
     faults = []
-    if max_steps is not None and max_steps < 0:
-        faults.append(f"max_steps={max_steps} must not be negative")
-    if time_limit is not None and not time_limit >= 0:
-        faults.append(f"time_limit={time_limit} must not be negative")
-    if tol is not None and not 0 < tol < math.inf:
-        faults.append(f"tol={tol} must be a positive number")
+    if max_steps is not None and not (_is_whole(max_steps) and max_steps >= 0):
+        faults.append(f"max_steps={max_steps!r} must be a whole number, not negative, or None")
+    if time_limit is not None and not (_is_real(time_limit) and time_limit >= 0):
+        faults.append(f"time_limit={time_limit!r} must be a number, not negative, or None")
+    if tol is not None and not (_is_real(tol) and 0 < tol < math.inf):
+        faults.append(f"tol={tol!r} must be a positive number or None")
     if faults:
         raise ValueError("; ".join(faults))
+
+
+def _check_dtype(dtype: Any) -> None:
+    if dtype not in DTYPES:
+        names = ", ".join(map(str, DTYPES))
+        raise ValueError(f"dtype={dtype!r} must be one of {names}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def _check_solver(solver: Any, system: Any) -> None:
@@ -352,14 +382,23 @@ def _check_solver(solver: Any, system: Any) -> None:
 def _place(
     device: str | torch.device, seed: int | torch.Generator
 ) -> tuple[torch.device, torch.Generator]:
-    place = torch.device(device)
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError) as fault:
+        raise ValueError(
+            f'device={device!r} names no device here; write "cpu" or "cuda"'
+        ) from fault
+    if place.type == "meta":
+        raise ValueError('device="meta" holds no numbers; write "cpu" or "cuda"')
     if place.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(f"device={str(device)!r}, but torch finds no accelerator here")
+        raise ValueError(f"device={str(device)!r}, but torch finds no accelerator here")
     if isinstance(seed, torch.Generator):
         if seed.device.type != "cpu":
             raise ValueError("seed must be an integer or a generator on the CPU")
         return place, seed
-    return place, torch.Generator().manual_seed(seed)
+    if not _is_whole(seed) or not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed={seed!r} must be an integer of 64 bits or a torch.Generator")
+    return place, torch.Generator().manual_seed(int(seed))
 
 
 def _progress(progress: bool | None, time_limit: float | None) -> Progress | None:

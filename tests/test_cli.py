@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import pinnkit as pk
 from pinnkit.cli import main
 from pinnkit.driver import load
 
@@ -103,3 +105,27 @@ def test_usage_errors_leave_with_1_not_with_argparses_2(arguments: list[str]):
     with pytest.raises(SystemExit) as left:
         run(*arguments)
     assert left.value.code == 1
+
+
+def test_verify_does_not_believe_the_file(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "out"
+    assert run("solve", f"{file}:Decay", "--max-steps", "0", "--quiet", "--out", str(out)) != 0
+    sol = load(out / "solution.pinn")
+    sol.status, said = pk.Status.OK, sol.verification
+    sol.verification = replace(
+        said, status=pk.Status.OK, ok=True, error=1e-9, evidence=pk.Evidence.REFERENCE
+    )
+    sol.save(tmp_path / "forged.pinn")
+    assert load(tmp_path / "forged.pinn").ok
+    assert run("verify", str(tmp_path / "forged.pinn")) == 1
+    assert "verdict   INACCURATE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["[1]", "None", "True", "abc"])
+def test_a_numbers_value_must_be_a_number(
+    file: str, value: str, capsys: pytest.CaptureFixture[str]
+):
+    assert run("solve", f"{file}:Decay", "--set", f"k={value}") == 1
+    assert "k is a number" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,3 +81,56 @@ def test_no_step_is_an_answer_too_but_not_ok():
 def test_unknown_knobs_are_errors_through_the_problem_too():
     with pytest.raises(TypeError, match="max_stepz"):
         Decay().solve(pk.CausalPINN(), max_stepz=3)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"tol": "1e-3"}, "tol='1e-3' must be a positive number"),
+        ({"tol": 0}, "tol=0 must be a positive number"),
+        ({"time_limit": float("nan")}, "time_limit=nan must be a number"),
+        ({"time_limit": "3"}, "time_limit='3' must be a number"),
+        ({"max_steps": 1.5}, "max_steps=1.5 must be a whole number"),
+        ({"seed": "a"}, "seed='a' must be an integer"),
+        ({"seed": None}, "seed=None must be an integer"),
+        ({"seed": 2**70}, "must be an integer of 64 bits"),
+        ({"dtype": "float32"}, "dtype='float32' must be one of torch.float64, torch.float32"),
+        ({"dtype": torch.int64}, "dtype=torch.int64 must be one of"),
+        ({"device": "gpu"}, "device='gpu' names no device"),
+        ({"device": "meta"}, "holds no numbers"),
+        ({"callback": 3}, "callback=3 is not callable"),
+        ({"checkpoint": "."}, "checkpoint='.' is a folder"),
+        ({"checkpoint": ("a", 1, 2)}, "must be a path or"),
+    ],
+)
+def test_wrong_knobs_are_refused_before_anything_is_done(knobs: dict[str, Any], message: str):
+    with pytest.raises((TypeError, ValueError, OSError), match=message):
+        Decay().solve(pk.MethodOfLines(), **knobs)
+
+
+def test_numpy_integers_are_seeds_too():
+    assert Decay().solve(pk.MethodOfLines(), seed=np.int64(3)).ok
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"), [(3, "problem=3 is no problem"), (Decay, "problem=Decay is a class")]
+)
+def test_what_is_no_problem_is_refused(thing: Any, message: str):
+    for door in (pk.solve, pk.choose_solver, lambda p: pk.verify(p, 0)):
+        with pytest.raises(TypeError, match=message):
+            door(thing)
+
+
+def test_an_exact_solution_of_a_complex_field_is_the_evidence():
+    psi = pk.field("psi", T, complex=True)
+    problem = pk.PDESystem(
+        [sp.I * psi.diff(T) - psi],
+        pk.Interval(T, 0, 1),
+        [pk.Initial(psi, 1)],
+        exact=sp.exp(-sp.I * T),
+    )
+    sol = problem.solve(pk.MethodOfLines())
+    assert sol.ok and sol.evidence is pk.Evidence.EXACT
+    assert sol[sp.arg(psi)](t=0.5) == pytest.approx(-0.5, abs=1e-6)
+    assert sol[sp.log(psi)](t=0.5) == pytest.approx(-0.5j, abs=1e-6)
+    assert not pk.verify(problem, sp.exp(sp.I * T)).ok

@@ -174,6 +174,12 @@ class PDESystem(AbstractProblem):
         new_domain = self.domain if domain is _KEEP else domain
         keep_exact = equations is _KEEP and domain is _KEEP and conditions is _KEEP
         new_exact = (self.exact if keep_exact else None) if exact is _KEEP else exact
+        if parameters is not None and not isinstance(parameters, Mapping):
+            raise refusal(
+                f"remake(parameters={parameters!r})",
+                "that is not a dictionary",
+                "write remake(parameters={nu: 0.02})",
+            )
         if parameters:
             unknown = [p for p in parameters if p not in self.parameters]
             if unknown:
@@ -253,6 +259,8 @@ def _read_domain(domain: Any) -> AbstractDomain:
 def _read_conditions(conditions: Any) -> tuple[AbstractCondition, ...]:
     if isinstance(conditions, AbstractCondition):
         return (conditions,)
+    if isinstance(conditions, (str, sp.Basic)) or not isinstance(conditions, Iterable):
+        conditions = [conditions]  # refused below, as anything that is no condition
     parts = tuple(conditions)
     for c in parts:
         if not isinstance(c, AbstractCondition):

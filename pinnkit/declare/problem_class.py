@@ -74,4 +74,12 @@ def problem(cls: T) -> T:
             "it does not derive from ProblemClass",
             f"write class {getattr(cls, '__name__', 'Name')}(pk.ProblemClass)",
         )
+    own = {n for base in cls.__mro__ for n in vars(base).get("__annotations__", {})}
+    taken = sorted(n for n in own & set(dir(AbstractProblem)) if not n.startswith("__"))
+    if taken:
+        raise refusal(
+            f"@problem class {cls.__name__}",
+            f"its parameter {taken[0]} hides what every problem has under that name",
+            "give the parameter another name",
+        )
     return dataclasses.dataclass(frozen=True)(cls)  # type: ignore[return-value]

@@ -206,6 +206,12 @@ def coords(
             f"{time} is not among the names",
             f"write time={parts[0]!r} or add {time} to the names",
         )
+    if "extrapolate" in parts:
+        raise refusal(
+            f'coords("{names}")',
+            "sol(extrapolate=True) means something else",
+            "give the coordinate another name",
+        )
     _check_scale(scale, f'coords("{names}")')
     made = tuple(
         Coordinate(n, is_time=(n == (time or "t")), scale=_as_float(scale), unit=unit)
@@ -311,13 +317,15 @@ def parameter(
     wrote = f'parameter("{name}", initial={initial}, bounds={bounds})'
     lohi: tuple[float, float] | None = None
     if bounds is not None:
-        if len(tuple(bounds)) != 2:
+        if not isinstance(bounds, Iterable) or isinstance(bounds, str) or len(tuple(bounds)) != 2:
             raise refusal(wrote, "bounds are a pair", "write bounds=(lower, upper)")
-        low, high = (float(sp.sympify(b)) for b in bounds)
+        low, high = (_as_float(b, f'parameter("{name}"): a bound') for b in bounds)
+        if low is None or high is None:
+            raise refusal(wrote, "a bound is missing", "write a wide one, or no bounds")
         if not low < high:
             raise refusal(wrote, f"the bounds ({low:g}, {high:g}) are empty", "write lower < upper")
         lohi = (low, high)
-    guess = _as_float(initial)
+    guess = _as_float(initial, f'parameter("{name}"): initial')
     if (guess is not None and guess != guess) or guess in (float("inf"), float("-inf")):
         raise refusal(wrote, "the initial guess is not finite", "write a finite number")
     if guess is not None and lohi is not None and not lohi[0] <= guess <= lohi[1]:
@@ -359,9 +367,17 @@ def _split_names(names: str, door: str) -> list[str]:
 
 
 def _check_scale(scale: float | None, wrote: str) -> None:
-    if scale is not None and not 0 < float(scale) < float("inf"):
+    number = _as_float(scale, f"{wrote}: scale")
+    if number is not None and not 0 < number < float("inf"):
         raise refusal(wrote, f"scale={scale} is not a positive number", "write a typical size")
 
 
-def _as_float(value: Any) -> float | None:
-    return None if value is None else float(sp.sympify(value))
+def _as_float(value: Any, wrote: str = "") -> float | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, (str, bool)):
+            raise TypeError
+        return float(sp.sympify(value))
+    except (TypeError, ValueError, sp.SympifyError):
+        raise refusal(f"{wrote}={value!r}", "it is not a number", "write a real number") from None

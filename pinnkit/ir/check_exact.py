@@ -23,11 +23,12 @@ from pinnkit.ir.split_complex import ComplexSplit
 
 if TYPE_CHECKING:
     from pinnkit.declare.problem import PDESystem
-    from pinnkit.ir.normal_form import NormalForm
+    from pinnkit.ir.normal_form import IntegralCondition, NormalForm
 
 __all__ = ["read_candidate", "read_exact"]
 
 _SOLVES = 1e-7  # residual of an exact solution relative to its terms, in double precision
+_INTEGRATES = 1e-2  # of its integrals: the quadrature may be coarse for it
 
 
 def read_candidate(system: PDESystem, candidate: Any, wrote: str) -> dict[sp.Expr, sp.Expr]:
@@ -42,6 +43,11 @@ def read_candidate(system: PDESystem, candidate: Any, wrote: str) -> dict[sp.Exp
         raise refusal(wrote, f"the problem has {len(fields)} fields", f"write {{{names}}}")
     by_name = {f.name: f for f in fields}  # type: ignore[attr-defined]
     table = {by_name.get(k, k) if isinstance(k, str) else k: e for k, e in table.items()}
+    columns = [f for f, e in table.items() if isinstance(e, sp.MatrixBase)]
+    if columns:
+        raise refusal(
+            wrote, f"a column is given for {show(columns[0])}", "give one expression per field"
+        )
     missing = [f for f in fields if f not in table]
     unknown = [f for f in table if f not in fields]
     if missing or unknown:
@@ -85,6 +91,7 @@ def read_exact(system: PDESystem, exact: Any, put: Callable[[str, Any], None]) -
 
 def _check_solves(nf: NormalForm, real: dict[sp.Expr, sp.Expr], wrote: str) -> None:
     points = sample_box(nf.coords, nf.bounds, 13, seed=6)
+    _check_finite(nf, real, points, wrote)
     for e in nf.equations:
         _check_residual(e.residual, e.label, real, points, wrote)
     for c in nf.conditions:
@@ -98,6 +105,91 @@ def _check_solves(nf: NormalForm, real: dict[sp.Expr, sp.Expr], wrote: str) -> N
                 continue
             on_face = {s: v[holds] for s, v in on_face.items()}
         _check_residual(c.residual, c.label, real, on_face, wrote, inside=points)
+    for coord in nf.periodic:
+        _check_repeats(nf, real, coord, points, wrote)
+    for i in nf.integrals:
+        if not i.gauge:  # a gauge is compared modulo its mean everywhere
+            _check_integral(nf, i, real, wrote)
+
+
+def _check_finite(
+    nf: NormalForm,
+    real: dict[sp.Expr, sp.Expr],
+    points: dict[sp.Symbol, np.ndarray],
+    wrote: str,
+) -> None:
+    """Refuse what has no real value in most of the domain: every comparison with nan would pass."""
+    for f, e in real.items():
+        known = {**points, **{p: p.guess for p in e.free_symbols if isinstance(p, Parameter)}}
+        bad = ~np.isfinite(evaluate(e, known))
+        if 2 * bad.sum() > len(bad):
+            at = int(np.argmax(bad))
+            place = ", ".join(f"{c} = {show_number(points[c][at])}" for c in nf.coords)
+            raise refusal(
+                wrote,
+                f"{show(f)} has no real, finite value at {place}",
+                "correct the exact solution, or leave it out",
+            )
+
+
+def _check_repeats(
+    nf: NormalForm,
+    real: dict[sp.Expr, sp.Expr],
+    coord: sp.Symbol,
+    points: dict[sp.Symbol, np.ndarray],
+    wrote: str,
+) -> None:
+    """The exact solution takes the same values at both ends of a periodic axis."""
+    for f, e in real.items():
+        if coord not in e.free_symbols or any(isinstance(p, Parameter) for p in e.free_symbols):
+            continue
+        low, high = (
+            evaluate(e, {**points, coord: np.full_like(points[coord], end)})
+            for end in nf.bounds[coord]
+        )
+        gap, inside = np.abs(high - low), np.abs(evaluate(e, points))
+        sizes = np.concatenate([inside, np.abs(low), np.abs(high)])
+        usable = np.isfinite(gap)
+        size = float(sizes[np.isfinite(sizes)].max(initial=1e-300))
+        if usable.any() and float(gap[usable].max()) > _SOLVES * size:
+            lower, upper = map(show_number, nf.bounds[coord])
+            raise refusal(
+                wrote,
+                f"{show(f)} does not repeat along {coord}: it differs at {coord} = {lower} and "
+                f"{coord} = {upper} by {show_number(float(gap[usable].max()))}",
+                "correct the exact solution, or leave it out",
+            )
+
+
+def _check_integral(
+    nf: NormalForm, condition: IntegralCondition, real: dict[sp.Expr, sp.Expr], wrote: str
+) -> None:
+    """Gauss-Legendre over the coordinates of the integral, at three values of the others."""
+    frozen = freeze([condition.integrand])
+    known = {s: settle(leaf.xreplace(real)) for leaf, s in frozen.symbols.items()}
+    integrand, equals = frozen.exprs[0].xreplace(known), condition.equals
+    if any(isinstance(p, Parameter) for p in (integrand - equals).free_symbols):
+        return
+    nodes, weights = np.polynomial.legendre.leggauss(max(8, 48 // len(condition.over)))
+    axes = [0.5 * (b + a + (b - a) * nodes) for a, b in (nf.bounds[c] for c in condition.over)]
+    grids = [g.ravel() for g in np.meshgrid(*axes, indexing="ij")]
+    product = np.ones(1)
+    for a, b in (nf.bounds[c] for c in condition.over):
+        product = np.multiply.outer(product, 0.5 * (b - a) * weights).ravel()
+    others = [c for c in nf.coords if c not in condition.over]
+    for at in range(3):
+        place = {c: v[at] for c, v in sample_box(others, nf.bounds, 3, seed=6).items()}
+        here: dict[Any, Any] = {**place, **dict(zip(condition.over, grids, strict=True))}
+        values = evaluate(integrand, here)
+        wanted = float(np.real(evaluate(equals, place)[0]))
+        size = float(np.sum(product * np.abs(values))) + abs(wanted)
+        gap = abs(float(np.sum(product * values)) - wanted)
+        if np.isfinite(gap) and gap > _INTEGRATES * size:
+            raise refusal(
+                wrote,
+                f"it does not satisfy {condition.label}: the integral is off by {show_number(gap)}",
+                "correct the exact solution, or leave it out",
+            )
 
 
 def _check_residual(
@@ -127,8 +219,8 @@ def _check_residual(
     expr = frozen.exprs[0]
     total = np.abs(evaluate(expr, values))
     terms = [np.abs(evaluate(t, values)) for t in sp.Add.make_args(expr)]
-    size = np.nanmax(np.stack([np.broadcast_to(t, total.shape) for t in terms]))
-    size = max(float(size), *sizes)
+    known = np.concatenate([np.broadcast_to(t, total.shape) for t in terms])
+    size = max(float(known[np.isfinite(known)].max(initial=0.0)), *sizes)
     usable = np.isfinite(total)
     if usable.any() and float(total[usable].max()) > _SOLVES * size:
         at = int(np.argmax(np.where(usable, total, -1.0)))

@@ -147,7 +147,7 @@ def _refuse_growth(
         f"an elliptic equation with initial conditions: give conditions on both ends of {time} by "
         "calling it a space coordinate"
         if second
-        else "as a heat equation run backwards: change the sign, or reverse time"
+        else "a heat equation run backwards: change the sign, or reverse time"
     )
     raise refusal(
         f"{equation.label}, {show(equation.residual)} = 0",

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pinnkit.ir.normal_form import NormalForm
 
-__all__ = ["Placed", "broadcast_arguments", "grid_axes"]
+__all__ = ["Placed", "broadcast_arguments", "grid_axes", "real_array"]
 
 # Part of an axis' length by which roundoff (float32 included) may leave the domain; moved back.
 SLACK = 5e-7
@@ -94,12 +94,17 @@ def grid_axes(nf: NormalForm, sizes: Mapping[str, Any]) -> dict[str, np.ndarray]
         lower, upper = nf.bounds[c]
         default = TIME_NODES if c == nf.time else SPACE_NODES.get(len(nf.space), 9)
         size = sizes.get(str(c), default)
+        if isinstance(size, bool):
+            raise TypeError(f"{c}={size} is neither a number of nodes nor their values")
         if isinstance(size, (int, np.integer)):
             if size < 1:
                 raise ValueError(f"{c}={size} must be at least 1")
             axes[str(c)] = np.linspace(lower, upper, int(size))
         else:
-            axes[str(c)] = np.atleast_1d(np.asarray(size, dtype=float))
+            values = np.atleast_1d(real_array(size, str(c)))
+            if values.ndim > 1:
+                raise ValueError(f"{c} has the shape {values.shape}; expected a list of values")
+            axes[str(c)] = values
     return axes
 
 
@@ -108,13 +113,22 @@ def _as_tensor(value: Any, name: str, device: torch.device, dtype: torch.dtype) 
         if value.is_complex():
             raise TypeError(f"{name} must be real")
         return value.to(device=device, dtype=dtype)
-    if isinstance(value, sp.Basic):
-        value = float(value)  # type: ignore[arg-type]
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as fault:
-        raise TypeError(f"{name}={value!r} is neither a number nor an array of numbers") from fault
+    array = real_array(value, name)
     return torch.as_tensor(np.array(array), device=device, dtype=dtype)
+
+
+def real_array(value: Any, name: str) -> np.ndarray:
+    """Real numbers as float64; texts, None and complex numbers are refused, not converted."""
+    wrong = f"{name}={value!r} is neither a number nor an array of numbers"
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind == "c":
+            raise TypeError(f"{name} must be real, and {value!r} is complex")
+        if array.dtype.kind not in "biufO" or any(v is None for v in array.flat):
+            raise TypeError(wrong)
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as fault:
+        raise TypeError(str(fault) if "must be real" in str(fault) else wrong) from None
 
 
 def _placed(nf: NormalForm, c: sp.Symbol, value: Tensor, extrapolate: bool) -> Tensor:

@@ -7,6 +7,8 @@ Next  `solution.verification` judges it, `solution.metrics` compares it.
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,15 +106,28 @@ class ModuleApproximation:
         with torch.enable_grad() if deepest or keep else torch.no_grad():
             inputs = points.to(self._like)
             inputs = inputs if inputs.requires_grad else inputs.detach().requires_grad_(deepest > 0)
-            output = self.module(inputs)
+            output = self._call(inputs)
             output = output[:, None] if output.ndim == 1 else output
             if output.shape != (len(points), len(self.nf.fields)):
                 raise ValueError(
                     f"the module maps {tuple(points.shape)} to {tuple(output.shape)}; expected "
-                    f"{(len(points), len(self.nf.fields))}: one column per field of {self.nf.fields}"
+                    f"{(len(points), len(self.nf.fields))}: one column each for {_listed(self.nf.fields)}"
                 )
             columns = [self._derivative(output[:, i], inputs, a) for i, a in wanted]
         return [(c if keep else c.detach()).to(points) for c in columns]
+
+    def _call(self, inputs: Tensor) -> Tensor:
+        takes = f"(n, {len(self.nf.coords)}), the coordinates {_listed(self.nf.coords)} as columns"
+        try:
+            output = self.module(inputs)
+        except RuntimeError as fault:
+            raise ValueError(f"the module fails on points of the shape {takes}: {fault}") from fault
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"the module gives a {type(output).__name__} for points of the shape {takes}; "
+                "expected one tensor, a column per field"
+            )
+        return output
 
     def _derivative(self, column: Tensor, inputs: Tensor, orders: Sequence[int]) -> Tensor:
         for axis, order in enumerate(orders):
@@ -207,6 +222,9 @@ def _from_mapping(nf: NormalForm, given: Mapping[Any, Any]) -> Candidate:
         for name in entries
     }
 
+    for n, function in functions.items():
+        _check_callable(nf, function, f"the value for {n}")
+
     def values(points: np.ndarray) -> dict[str, np.ndarray]:
         keywords = _keywords(nf, points)
         return {n: _column(f(**keywords), len(points), n) for n, f in functions.items()}
@@ -216,6 +234,7 @@ def _from_mapping(nf: NormalForm, given: Mapping[Any, Any]) -> Candidate:
 
 def _from_callable(nf: NormalForm, function: Callable[..., Any]) -> Candidate:
     names = tuple(field_name(f) for f in user_fields(nf))
+    _check_callable(nf, function, "the callable")
 
     def values(points: np.ndarray) -> dict[str, np.ndarray]:
         result = function(**_keywords(nf, points))
@@ -252,6 +271,12 @@ def _from_xarray(nf: NormalForm, data: Any) -> Candidate:
     for c in nf.coords:
         holder = next((a for a in arrays.values() if str(c) in a.dims), None)
         if holder is None:
+            if any(c in by_name[n].args for n in arrays):
+                raise ValueError(
+                    f"the data have no dimension {c}: they hold one place or instant, and nothing "
+                    f"could be said about the rest; their dimensions must be named "
+                    f"{_listed(nf.coords)}"
+                )
             axes.append(np.array([0.5 * sum(nf.bounds[c])]))
             weights.append(np.ones(1))
             continue
@@ -336,14 +361,44 @@ def _keywords(nf: NormalForm, points: np.ndarray) -> dict[str, np.ndarray]:
     return {str(c): points[:, i] for i, c in enumerate(nf.coords)}
 
 
+def _check_callable(nf: NormalForm, function: Any, what: str) -> None:
+    """It is called with every coordinate by name: a fault is found here, not deep in a check."""
+    if not callable(function):
+        raise TypeError(
+            f"{what} is a {type(function).__name__}; pass a sympy expression or a callable"
+        )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some builtins do not tell
+        return
+    names = [str(c) for c in nf.coords]
+    try:
+        signature.bind(**dict.fromkeys(names))
+    except TypeError as fault:
+        raise TypeError(
+            f"{what} is called with the coordinates by name, f({', '.join(f'{n}=...' for n in names)})"
+            f", but takes {signature}: {fault}"
+        ) from None
+
+
 def _column(value: Any, n: int, name: str) -> np.ndarray:
     array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    # sympy numbers, say; numpy would turn None into nan.
+    if array.dtype == object and all(v is not None for v in array.flat):
+        with contextlib.suppress(TypeError, ValueError):
+            array = array.astype(complex)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"the values for {name} are no numbers, but {value!r:.60}")
     try:
         return np.broadcast_to(array, (n,))
     except ValueError:
         raise ValueError(
             f"the values for {name} have shape {array.shape}; expected ({n},) for {n} points"
         ) from None
+
+
+def _listed(things: Sequence[sp.Basic]) -> str:
+    return ", ".join(map(str, things))
 
 
 def _single(nf: NormalForm, what: str) -> tuple[sp.Expr]:

@@ -137,7 +137,7 @@ class FieldExpressions:
             )
         if not flat.has(sp.I):
             return flat, sp.S.Zero
-        real, imaginary = flat.as_real_imag()
+        real, imaginary = (part.replace(sp.arg, _angle) for part in flat.as_real_imag())
         return real, imaginary
 
     def _field(self, leaf: Any) -> Any:
@@ -203,6 +203,11 @@ def relative_residual(
             return float("nan")
         worst = max(worst, _rms(np.sum(columns, axis=0)) / scale if scale > 0 else 0.0)
     return worst
+
+
+def _angle(number: sp.Expr) -> sp.Expr:
+    real, imaginary = number.as_real_imag()
+    return sp.atan2(imaginary, real)
 
 
 def _rms(values: np.ndarray) -> float:

@@ -58,6 +58,10 @@ def animate(sol: Solution, *, frames: int = 60, seconds: float = 5.0) -> FuncAni
     nf = sol.normal_form
     if nf.time is None or not nf.space:
         raise ValueError("an animation needs a time and at least one space coordinate")
+    if frames < 2 or not seconds > 0:
+        raise ValueError(
+            f"frames={frames}, seconds={seconds}: give at least 2 frames and some time"
+        )
     field = user_fields(nf)[0]
     axis = figure.add_subplot()
     times = np.linspace(*nf.bounds[nf.time], frames)
@@ -168,7 +172,7 @@ class _View:
         nf, own = self.nf, self.sol.verification.reference
         found: Mapping[str, np.ndarray] = {}
         if reference is not None:
-            given = make_candidate(nf, as_candidate(reference), partial=True)
+            given = make_candidate(nf, as_candidate(reference, nf), partial=True)
             if given.quadrature is None:  # data on a grid are not known elsewhere
                 found = given.values(self.points)
         elif own is not None:

@@ -40,13 +40,18 @@ class Checkpointing:
         """From `checkpoint=`: None, a path, or (path, every)."""
         if argument is None:
             return None
-        path, every = argument if isinstance(argument, (tuple, list)) else (argument, DEFAULT_EVERY)
+        pair = argument if isinstance(argument, (tuple, list)) else (argument, DEFAULT_EVERY)
+        if len(pair) != 2:
+            raise TypeError(f"checkpoint={argument!r} must be a path or (path, every)")
+        path, every = pair
         if not isinstance(path, (str, PathLike)):
             raise TypeError(f"checkpoint={argument!r} must be a path or (path, every)")
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(
                 f"checkpoint=(path, {every!r}): every must be a positive number of steps"
             )
+        if Path(path).is_dir():
+            raise IsADirectoryError(f"checkpoint={str(path)!r} is a folder; name a file in it")
         if not Path(path).absolute().parent.is_dir():
             raise FileNotFoundError(f"the folder of checkpoint={str(path)!r} does not exist")
         return cls(Path(path), every)

@@ -18,6 +18,8 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from pinnkit.declare.operators import NormalDerivative
+from pinnkit.declare.printing import show
 from pinnkit.errors import Evidence, Status, UnsupportedProblemError
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.solution.approximation import Approximation, Uncertain
@@ -85,7 +87,7 @@ class Evaluation:
         values = {p: e.value for p, e in solution.parameters.items()}
         self._compiled = FieldExpressions(solution.normal_form, (expr,), values)
 
-    def __call__(self, *, extrapolate: bool = False, **coords: Any) -> Any:
+    def __call__(self, /, *, extrapolate: bool = False, **coords: Any) -> Any:
         """Values at the coordinates, broadcast; outside the domain ValueError unless `extrapolate`."""
         return self._solution._evaluate(self._compiled, coords, extrapolate)[0]
 
@@ -197,7 +199,7 @@ class Solution:
                 )
             values = _values(nf, found)
         else:
-            values = make_candidate(nf, as_candidate(reference)).values
+            values = make_candidate(nf, as_candidate(reference, nf)).values
         times = np.linspace(*nf.bounds[nf.time], 201)
         errors = error_in_time(nf, as_candidate(self).values, values, times)
         above = np.flatnonzero(~(errors <= tol))
@@ -228,7 +230,7 @@ class Solution:
 
     # --- the fields as functions ----------------------------------------------------------------
 
-    def __call__(self, *, extrapolate: bool = False, **coords: Any) -> Any:
+    def __call__(self, /, *, extrapolate: bool = False, **coords: Any) -> Any:
         """All fields at the coordinates: an array for one field, a dict by name for several."""
         if self._fields is None:
             raise ValueError("the problem has no fields")
@@ -239,7 +241,7 @@ class Solution:
     def __getitem__(self, expr: Any) -> Evaluation:
         if isinstance(expr, str):
             raise TypeError(f"sol[...] takes a field or an expression, not the string {expr!r}")
-        return Evaluation(self, sp.sympify(expr))
+        return Evaluation(self, _one_expression(expr))
 
     def grid(self, **sizes: Any) -> Any:
         """The fields on a tensor grid: `sol.grid(t=101, x=201)`.
@@ -317,7 +319,9 @@ class Solution:
 
     def _compare(self, reference: Any) -> Any:
         mine = as_candidate(self)
-        other = make_candidate(self.normal_form, as_candidate(reference), partial=True)
+        other = make_candidate(
+            self.normal_form, as_candidate(reference, self.normal_form), partial=True
+        )
         return compare(self.normal_form, mine.values, other.values, quadrature=other.quadrature)
 
     def _evaluate(
@@ -355,6 +359,30 @@ class Solution:
         return self.approximation, nf.fields.index(in_problem_symbols(nf, field))
 
 
+def _one_expression(expr: Any) -> Any:
+    """What may stand in `sol[...]`: one expression, or a relation between two."""
+    several = (list, tuple, dict, set, sp.Tuple, sp.MatrixBase, np.ndarray)
+    if isinstance(expr, several):
+        raise TypeError("sol[...] takes one expression; write sol[u] and sol[u.diff(x)] apart")
+    try:
+        found = sp.sympify(expr)
+    except sp.SympifyError:
+        found = None
+    if not isinstance(found, (sp.Expr, sp.logic.boolalg.Boolean)):
+        raise TypeError(f"sol[...] takes a field or an expression, not {expr!r}")
+    if found.has(NormalDerivative):
+        raise ValueError(
+            f"{show(found)} is a derivative along the outward normal, which only a boundary has; "
+            "write a derivative such as u.diff(x)"
+        )
+    if found.has(sp.Integral, sp.Sum):
+        raise ValueError(
+            f"{show(found)} is an integral or sum; take values on a grid, sol.grid(...), and sum "
+            "them with weights"
+        )
+    return found
+
+
 def candidate_of(
     nf: NormalForm, approximation: Approximation, device: torch.device, dtype: torch.dtype
 ) -> Candidate:
@@ -370,11 +398,51 @@ def candidate_of(
     )
 
 
-def as_candidate(thing: Any) -> Any:
-    """A `Solution` as a `Candidate`; everything else as it is."""
+def as_candidate(thing: Any, nf: NormalForm | None = None) -> Any:
+    """A `Solution` as a `Candidate`, at points of the problem `nf` (None: its own); else as it is."""
     if not isinstance(thing, Solution):
         return thing
-    return candidate_of(thing.normal_form, thing.approximation, thing.device, thing.dtype)
+    own = thing.normal_form
+    candidate = candidate_of(own, thing.approximation, thing.device, thing.dtype)
+    if nf is None or nf is own:
+        return candidate
+    return _at_points_of(nf, own, candidate)
+
+
+def _at_points_of(nf: NormalForm, own: NormalForm, candidate: Candidate) -> Candidate:
+    """The candidate of another problem with columns by name: coordinates may be in another order."""
+    names = [str(c) for c in nf.coords]
+    for c in own.coords:
+        if str(c) not in names:
+            raise ValueError(
+                f"the solution depends on {c}, which is no coordinate of this problem; "
+                f"its coordinates are {', '.join(names)}"
+            )
+        lower, upper = nf.bounds[nf.coords[names.index(str(c))]]
+        low, high = own.bounds[c]
+        slack = 1e-9 * (upper - lower)
+        if c not in own.periodic and (low > lower + slack or high < upper - slack):
+            raise ValueError(
+                f"the solution is known for {low:g} <= {c} <= {high:g}, the problem asks for "
+                f"{lower:g} <= {c} <= {upper:g}: nothing could be said about the rest"
+            )
+    columns = [names.index(str(c)) for c in own.coords]
+
+    def values(points: np.ndarray) -> Mapping[str, np.ndarray]:
+        theirs = np.array(points[:, columns])
+        for i, c in enumerate(own.coords):
+            if c in own.periodic:
+                lower, upper = own.bounds[c]
+                theirs[:, i] = lower + np.mod(theirs[:, i] - lower, upper - lower)
+        return candidate.values(theirs)
+
+    # Derivatives are asked for by the place of field and coordinate: only if these agree.
+    same = own.coords == nf.coords and own.fields == nf.fields and own.bounds == nf.bounds
+    return dataclasses.replace(
+        candidate,
+        values=candidate.values if same else values,
+        approximation=candidate.approximation if same else None,
+    )
 
 
 class _Moved:

@@ -69,6 +69,8 @@ def describe(sol: Solution) -> str:
 
 def citation(sol: Solution) -> str:
     """BibTeX of what this solution used: the package, the method, the problem."""
+    if not hasattr(sol, "solver"):
+        raise TypeError(f"citation takes a Solution, not {sol!r}")
     parts = [PINNKIT, *_entries(sol.solver), *_entries(sol.problem)]
     return "\n\n".join(dict.fromkeys(p.strip() for p in parts if p.strip()))
 

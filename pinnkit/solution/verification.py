@@ -132,7 +132,7 @@ def _walk(
 ) -> Verification:
     reasons: list[str] = []
     if independent:
-        verdict = _by_exact(nf, candidate, tol)
+        verdict = _by_exact(nf, candidate, tol, reasons)
         if verdict is None:
             verdict = _by_reference(nf, candidate, tol, deadline, parameters, reasons)
         if verdict is not None:
@@ -153,10 +153,16 @@ def _walk(
     )
 
 
-def _by_exact(nf: NormalForm, candidate: Candidate, tol: float) -> Verification | None:
-    if not nf.exact or any(f not in nf.exact for f in user_fields(nf)):
+def _by_exact(
+    nf: NormalForm, candidate: Candidate, tol: float, reasons: list[str]
+) -> Verification | None:
+    if any(f not in nf.exact for f in nf.fields):
         return None
-    exact = make_candidate(nf, {f: nf.exact[f] for f in user_fields(nf)})
+    whole = {psi: nf.exact[a] + sp.I * nf.exact[b] for psi, (a, b) in nf.complex_fields.items()}
+    exact = make_candidate(nf, {f: whole.get(f, nf.exact.get(f)) for f in user_fields(nf)})
+    if not _is_finite(nf, replace(exact, quadrature=candidate.quadrature)):
+        reasons.append("The declared exact solution is not finite everywhere.")
+        return None
     found = compare(nf, candidate.values, exact.values, quadrature=candidate.quadrature)
     return _verdict(found, ROUNDOFF, {}, tol, Evidence.EXACT, exact.approximation, "")
 
@@ -262,8 +268,12 @@ def _verdict(
 ) -> Verification:
     """E = difference + the reference's own error, field by field: never below the latter."""
     errors = {n: e + own_per_field.get(n, own) for n, e in found.errors.items()}
-    error = max([own, *errors.values()])
-    if own > 0.5 * tol:
+    # max() would pass over a nan in silence.
+    error = math.nan if any(map(math.isnan, errors.values())) else max([own, *errors.values()])
+    if math.isnan(error):
+        status = Status.UNVERIFIED
+        reason = f"The difference is not a number. {reason}"
+    elif own > 0.5 * tol:
         status = Status.UNVERIFIED
         reason = f"The reference itself is only known to {own:.1e}, more than half of tol. {reason}"
     else:

@@ -368,6 +368,58 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: pk.PDESystem([HEAT], TX, [IC, BC], exact=sp.exp(-t) * sp.sin(sp.pi * x)),
         r"does not satisfy equation 1",
     ),
+    "an exact solution that is nowhere real": (
+        lambda: pk.PDESystem([HEAT], TX, [IC, BC], exact=sp.sqrt(t - 3)),
+        r"u has no real, finite value at t = ",
+    ),
+    "an exact solution that does not repeat": (
+        lambda: pk.PDESystem(
+            [u.diff(t) + u.diff(x)], TX, [pk.Initial(u, x), pk.Periodic(u, x)], exact=x - t
+        ),
+        r"u does not repeat along x: it differs at x = 0 and x = 1 by 1",
+    ),
+    "an exact solution with another integral": (
+        lambda: pk.PDESystem(
+            [g.diff(x, 2) + sp.pi**2 * sp.cos(sp.pi * x)],
+            pk.Interval(x, 0, 1),
+            [pk.Neumann(g, 0, on=pk.boundary(x)), pk.Integral(g, over=x, equals=2)],
+            exact=sp.cos(sp.pi * x) + 7,
+        ),
+        r"does not satisfy Integral.*off by 5",
+    ),
+    "an exact solution in a list": (
+        lambda: pk.PDESystem([HEAT], TX, [IC, BC], exact=[1]),
+        r"a column is given for u",
+    ),
+    "no conditions but None": (
+        lambda: pk.PDESystem([HEAT], TX, None),  # pyright: ignore[reportArgumentType]
+        r"None.*that is not a condition",
+    ),
+    "a scale that is no number": (
+        lambda: pk.field("u", x, scale="big"),  # pyright: ignore[reportArgumentType]
+        r"scale='big': it is not a number",
+    ),
+    "a coordinate named like a knob": (lambda: pk.coords("extrapolate"), r"means something else"),
+    "a guess that is no number": (
+        lambda: pk.parameter("nu", initial="a"),  # pyright: ignore[reportArgumentType]
+        r"initial='a': it is not a number",
+    ),
+    "half a pair of bounds": (
+        lambda: pk.parameter("nu", bounds=(None, 1)),  # pyright: ignore[reportArgumentType]
+        r"a bound is missing",
+    ),
+    "bounds that are one number": (
+        lambda: pk.parameter("nu", bounds=3),  # pyright: ignore[reportArgumentType]
+        r"bounds are a pair",
+    ),
+    "values that are no dictionary": (
+        lambda: heat().remake(parameters=3),  # pyright: ignore[reportArgumentType]
+        r"parameters=3\): that is not a dictionary",
+    ),
+    "a parameter that hides the problem's own": (
+        lambda: pk.problem(type("P", (pk.ProblemClass,), {"__annotations__": {"fields": int}})),
+        r"parameter fields hides",
+    ),
 }
 
 

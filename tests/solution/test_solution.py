@@ -272,3 +272,43 @@ def test_a_glance_says_what_matters():
     for part in ("u(t, x)", "UNVERIFIED", "0 <= x <= 1", "NONE", "2 steps", "MAX_STEPS"):
         assert part in text
     assert "UNVERIFIED" in repr(one())
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.array([0.5 + 0j]), "x must be real"),
+        (1j, "x must be real"),
+        ("0.5", "neither a number nor an array"),
+        (None, "neither a number nor an array"),
+        (sp.Symbol("a"), "neither a number nor an array"),
+        ([[0.1], [0.1, 0.2]], "neither a number nor an array"),
+    ],
+)
+def test_coordinates_that_are_no_real_numbers_are_refused(value: Any, message: str):
+    with pytest.raises(TypeError, match=message):
+        one()(t=0.5, x=value)
+
+
+@pytest.mark.parametrize(
+    ("expr", "message"),
+    [
+        (None, "takes a field or an expression, not None"),
+        ([u, u.diff(x)], "takes one expression"),
+        (sp.Matrix([u]), "takes one expression"),
+        (pk.dn(u), r"dn\(u\) is a derivative along the outward normal"),
+        (sp.Integral(u, (x, 0, 1)), "is an integral or sum"),
+    ],
+)
+def test_what_is_no_expression_is_refused(expr: Any, message: str):
+    with pytest.raises((TypeError, ValueError), match=message):
+        one()[expr]
+
+
+def test_grids_are_numbers_of_nodes_or_lists_of_values():
+    with pytest.raises(TypeError, match="x=True is neither"):
+        one().grid(x=True)
+    with pytest.raises(TypeError, match="x='a' is neither"):
+        one().grid(x="a")
+    with pytest.raises(ValueError, match=r"x has the shape \(2, 2\)"):
+        one().grid(x=np.zeros((2, 2)))

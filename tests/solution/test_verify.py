@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ import torch
 
 import pinnkit as pk
 from pinnkit.errors import Evidence, Status
+from pinnkit.solution.candidates import make_candidate
+from pinnkit.solution.verification import judge
 from tests.solution.fakes import EXACT, Classical, Halving, heat, t, u, x
 
 
@@ -71,3 +75,64 @@ def test_a_broken_answer_by_tiny_patches_is_seen(classical: Classical):
     patch = sp.exp(-(((x - sp.Rational(3, 10)) / sp.Rational(1, 200)) ** 2))
     found = pk.verify(heat(), EXACT + patch)
     assert not found.ok
+
+
+def test_nan_never_passes_for_agreement(classical: Classical):
+    """max() passes over a nan: an exact solution without values once made anything ok."""
+    problem = heat()
+    hollow = dataclasses.replace(problem.normal_form, exact={u: sp.sqrt(t - 3)})
+    found = judge(hollow, make_candidate(hollow, sp.Integer(3)))
+    assert not found.ok
+    classical.refusal = "not this one."
+    found = judge(hollow, make_candidate(hollow, sp.Integer(3)))
+    assert not found.ok and "exact solution is not finite" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("candidate", "message"),
+    [
+        (lambda t, x: None, "the values for u are no numbers"),
+        (lambda t, x: "a", "the values for u are no numbers"),
+        (lambda x: x, r"called with the coordinates by name, f\(t=..., x=...\)"),
+        (lambda: 1, "called with the coordinates by name"),
+        ({u: "x"}, "the value for u is a str"),
+        (torch.nn.Linear(3, 1), r"the module fails on points of the shape \(n, 2\)"),
+        (torch.nn.Linear(2, 2), r"expected \(\d+, 1\): one column each for u"),
+    ],
+)
+def test_candidates_of_the_wrong_kind_are_refused(
+    classical: Classical, candidate: Any, message: str
+):
+    with pytest.raises((TypeError, ValueError), match=message):
+        pk.verify(heat(), candidate)
+
+
+def test_data_at_one_instant_say_nothing_about_the_others(classical: Classical):
+    whole = pk.solve(heat(), Halving(), max_steps=60).to_xarray(t=51, x=51)
+    with pytest.raises(ValueError, match="the data have no dimension t"):
+        pk.verify(heat(), whole.isel(t=25))
+
+
+def decay(*coords: Any, until: float = 1) -> pk.PDESystem:
+    """u_t = u_xx / pi^2 with the coordinates in the order asked for."""
+    T, X = pk.coords("t x")
+    w = pk.field("u", T, X)
+    sides = {"t": pk.Interval(T, 0, until), "x": pk.Interval(X, 0, 1)}
+    return pk.PDESystem(
+        [w.diff(T) - w.diff(X, 2) / sp.pi**2],
+        sides[coords[0]] * sides[coords[1]],
+        [pk.Initial(w, sp.sin(sp.pi * X)), pk.Dirichlet(w, 0, on=pk.boundary(X))],
+    )
+
+
+def test_a_solution_with_its_coordinates_in_another_order_is_read_by_name():
+    here, there = decay("t", "x"), decay("x", "t")
+    theirs = there.solve(pk.MethodOfLines())
+    assert pk.verify(here, theirs).ok
+    assert here.solve(pk.MethodOfLines()).error(theirs) < 1e-9
+
+
+def test_a_solution_of_a_smaller_domain_is_not_extrapolated():
+    short = decay("t", "x", until=0.5).solve(pk.MethodOfLines())
+    with pytest.raises(ValueError, match=r"known for 0 <= t <= 0.5, the problem asks for 0 <= t"):
+        pk.verify(decay("t", "x"), short)
