@@ -92,9 +92,10 @@ class OuterRows:
         if self.z.shape[-1] <= _NARROW:
             target = rows.unflatten(1, (self.g.shape[-1], self.z.shape[-1]))
             for k in range(self.z.shape[-1]):
-                column = self.g[0] * self.z[0, :, k, None]
-                for g_s, z_s in zip(self.g[1:], self.z[1:], strict=True):
-                    column.addcmul_(g_s, z_s[:, k, None])
+                (first, *others), z = _live(self.z[:, :, k]), self.z[:, :, k, None]
+                column = self.g[first] * z[first]
+                for s in others:
+                    column.addcmul_(self.g[s], z[s])
                 target[:, :, k].add_(column) if add else target[:, :, k].copy_(column)
             return
         g, z = self.g.permute(1, 2, 0), self.z.permute(1, 0, 2)
@@ -106,6 +107,13 @@ class OuterRows:
             piece = buffer[: target.shape[0]]
             torch.bmm(g[start : start + _PIECE], z[start : start + _PIECE], out=piece)
             target.add_(piece.flatten(1)) if add else target.copy_(piece.flatten(1))
+
+
+def _live(z: Tensor) -> list[int]:  # shape: (S, n)
+    """Components that are not zero everywhere; coordinates themselves have no second derivatives."""
+    if z.device.type != "cpu":  # a look would wait for the device, longer than the products take
+        return list(range(len(z)))
+    return torch.nonzero(z.any(1))[:, 0].tolist() or [0]
 
 
 def folded(g: Tensor, fold: int) -> Tensor:  # shape: (n, w) -> (rows, w)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
@@ -37,6 +38,8 @@ __all__ = ["CausalPINN"]
 STAGE_PATIENCE = 10  # probe readings a causality strength may take
 AVERAGED = 30  # steps in the running mean of the parameters
 HALFWAY = 0.5  # of the strengths: a window whose causality has not come that far is too long
+LATEST = 0.6  # of a window's seconds: then all weights become 1, so that there is time to converge
+SOLVED = 1e-6  # held-out loss above which a window out of time is not handed over: it would mislead
 
 
 @final
@@ -185,6 +188,7 @@ class CausalState:
         self.ended: Status | None = None
         self.closed: list[Window] = []
         self.share = 1.0 / (solver.windows or 1)  # of the time span, per window
+        self.started = time.perf_counter()
 
     # -- windows -----------------------------------------------------------------------------------
 
@@ -194,7 +198,7 @@ class CausalState:
         if 1.0 - end < 1e-9:
             end = 1.0
         before = self.closed[-1] if self.closed else None
-        self.window = open_window(self.nf, self.solver, self.env, start, end, before)
+        self.window = self.make_window(start, end, before)
         theta = flat_parameters(self.window.collocation.params)
         if before is not None and len(before.theta) == len(theta):
             theta = before.theta.clone()  # the same shapes in scaled time: a good first guess
@@ -211,6 +215,21 @@ class CausalState:
         self.best, self.best_theta = math.inf, theta.clone()
         self.average, self.averaged = theta.clone(), 0
         self.mark, self.idle = math.inf, 0
+        self.opened = time.perf_counter()
+        self.allowance = self._allowance(start, end)
+
+    def make_window(
+        self, start: float, end: float, before: Window | None, *, fresh: bool = True
+    ) -> Window:
+        """The ansatz on [start, end]; other formulations of a problem bring their own."""
+        return open_window(self.nf, self.solver, self.env, start, end, before, fresh=fresh)
+
+    def _allowance(self, start: float, end: float) -> float:
+        """Seconds for a window: its share of what is left, so that the last ones are reached too."""
+        if self.env.time_limit is None or end >= 1.0:
+            return math.inf
+        left = self.env.time_limit - (self.opened - self.started)
+        return max(0.0, left) * (end - start) / (1.0 - start)
 
     def start_from(self, solution: Any) -> None:
         """Begin with the parameters of another solution of the same ansatz (`warm_start=`)."""
@@ -260,6 +279,8 @@ class CausalState:
             assert reading.times is not None
             self.means = slice_means(reading.times, reading.squared, self.solver.slices)
             self._advance()
+            if not self.final and time.perf_counter() - self.opened > LATEST * self.allowance:
+                self.stage = len(self.solver.schedule.strengths)
         if self.final:
             self._judge(reading.held_out)
 
@@ -303,7 +324,8 @@ class CausalState:
             held_out, theta = averaged, self.average
         if held_out < self.best:
             self.best, self.best_theta = held_out, theta.clone()
-        if held_out < self.solver.target**2:
+        late = time.perf_counter() - self.opened > self.allowance
+        if held_out < self.solver.target**2 or (late and self.best < SOLVED):
             self.close()
         elif held_out < 0.9 * self.mark:
             self.mark, self.idle = held_out, 0
@@ -381,6 +403,8 @@ class CausalState:
             self.closed.append(self._reopen(record))
         self.window = self._reopen(state["window"])
         self.window.collocation.load_probe(state["probe"])
+        self.opened = time.perf_counter()
+        self.allowance = self._allowance(self.window.start, self.window.end)
         like = self.window.collocation.params[0]
         self.memory = {
             k: v.to(like) if isinstance(v, Tensor) else v for k, v in state["memory"].items()
@@ -395,9 +419,7 @@ class CausalState:
 
     def _reopen(self, record: Mapping[str, Any]) -> Window:
         before = self.closed[-1] if self.closed else None
-        window = open_window(
-            self.nf, self.solver, self.env, record["start"], record["end"], before, fresh=False
-        )
+        window = self.make_window(record["start"], record["end"], before, fresh=False)
         window.theta = record["theta"].to(window.collocation.params[0])
         load_parameters(window.collocation.params, window.theta)
         return window

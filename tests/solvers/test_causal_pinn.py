@@ -133,6 +133,14 @@ def test_resumed_equals_uninterrupted(cut, windows):
     assert torch.equal(second.memory["theta"], whole.memory["theta"])
 
 
+def test_every_window_gets_its_share_of_the_time():
+    """A target out of reach must not keep the first window polishing until the time is gone."""
+    solver = CausalPINN(width=10, depth=1, windows=4, target=1e-30, patience=10**6)
+    solution = decay(length=4.0).solve(solver, time_limit=4.0, tol=1e-3)
+    assert solution.stats.more["windows"] == 4
+    assert solution.ok
+
+
 def test_windows_meet_at_the_seam():
     problem, solver = decay(length=4.0), CausalPINN(width=10, depth=1, windows=2, target=1e-5)
     state = advance(solver, problem, solver.init(problem, environment()), 400)
