@@ -110,7 +110,12 @@ def solves(
                 continue
             for budget in BUDGETS:
                 start = time.perf_counter()
-                sol = judged.solve(solver, time_limit=budget * base, tol=None, seed=0)
+                try:
+                    sol = judged.solve(solver, time_limit=budget * base, tol=None, seed=0)
+                except (pk.UnsupportedProblemError, pk.SolveError) as fault:
+                    tally.refused += 1  # no answer at all, so none that could be wrong
+                    print(f"{name}: {type(solver).__name__}, {budget:.0%}: {fault}", flush=True)
+                    continue
                 true = common.error_of(sol, truth)
                 label = f"{name}, {type(solver).__name__}, {budget:.0%}"
                 said = f"{sol.status.name} {sol.evidence.name} {sol.error_estimate}"
