@@ -20,6 +20,7 @@ from pinnkit.classical.discretise import field_orders
 from pinnkit.classical.etdrk4 import SpectralLadder
 from pinnkit.classical.explicit import ExplicitLadder, explicit_rates
 from pinnkit.classical.expressions import find_leaves
+from pinnkit.classical.features import find_breaks
 from pinnkit.classical.implicit import IntegrationError
 from pinnkit.classical.ladders import DifferenceLadder, ElementLadder, Ladder, drop_counts
 from pinnkit.classical.semilinear import split_semilinear
@@ -70,7 +71,9 @@ def choose_ladder(nf: NormalForm, variant: str) -> Ladder:
         # Also where no shock forms: close to breaking elements find no mesh fine enough.
         return ShockLadder(law) if variant == "primary" else ShockLadder(law, MUSCL_HEUN)
     rates = explicit_rates(nf)
-    split = split_semilinear(nf)
+    # Uniform nodes and steps cannot follow narrow features; elements can.
+    narrow = any(find_breaks(nf).values())
+    split = None if narrow else split_semilinear(nf)
     # In one dimension elements follow kinks and layers; in two Fourier modes are far cheaper.
     if split is not None and (len(nf.space) == 2) == (variant == "primary"):
         return SpectralLadder(nf, split)
@@ -79,7 +82,13 @@ def choose_ladder(nf: NormalForm, variant: str) -> Ladder:
         return elements if rates is None else FirstThatWorks([ExplicitLadder(nf, *rates), elements])
     if rates is not None:
         return _other_elements(nf)
-    if nf.space and not nf.jumps and drop_counts(nf) is not None and _is_dissipative(nf):
+    if (
+        nf.space
+        and not narrow
+        and not nf.jumps
+        and drop_counts(nf) is not None
+        and _is_dissipative(nf)
+    ):
         return DifferenceLadder(nf, lobatto_tableau(8))
     return _other_elements(nf)
 

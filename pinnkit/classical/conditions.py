@@ -12,17 +12,62 @@ from collections.abc import Sequence
 import numpy as np
 import sympy as sp
 
-from pinnkit.classical.expressions import find_leaves
+from pinnkit.classical.expressions import compile_value, find_leaves
 from pinnkit.declare.operators import Div
 from pinnkit.errors import UnsupportedProblemError
 from pinnkit.ir.normal_form import Condition, NormalForm
 
-__all__ = ["assign_owners", "boundary_conditions", "jump_positions", "seam_fluxes"]
+__all__ = [
+    "assign_owners",
+    "boundary_conditions",
+    "check_initial_data",
+    "jump_positions",
+    "refuse_not_finite",
+    "seam_fluxes",
+]
+
+Array = np.ndarray
+SAMPLES = {0: 1, 1: 1025, 2: 129}  # per space axis, ends and middle included
 
 
 def boundary_conditions(nf: NormalForm) -> list[Condition]:
     """Conditions on space axes (an initial condition "at x" counts as one)."""
     return [c for c in nf.conditions if c.face.coord != nf.time and c.face.coord not in nf.periodic]
+
+
+def check_initial_data(nf: NormalForm) -> None:
+    """Refuse initial values that are not finite somewhere on a sample of the domain."""
+    if nf.time is None:
+        return
+    meshes = [np.linspace(*nf.bounds[c], SAMPLES[len(nf.space)]) for c in nf.space]
+    by_name = dict(zip(nf.space, np.meshgrid(*meshes, indexing="ij"), strict=True))
+    shape = tuple(len(mesh) for mesh in meshes)
+    by_name[nf.time] = np.full(shape, nf.bounds[nf.time][0])
+    columns = [by_name[c] for c in nf.coords]
+    for condition in nf.conditions:
+        if condition.kind == "initial" and condition.value is not None:
+            values = compile_value(condition.value, nf)(columns, shape)
+            refuse_not_finite(condition, nf, columns, values)
+
+
+def refuse_not_finite(
+    condition: Condition, nf: NormalForm, columns: Sequence[Array], values: Array
+) -> None:
+    """Raise `UnsupportedProblemError` naming the first place where `values` is not finite."""
+    bad = ~np.isfinite(values)
+    if not bad.any():
+        return
+    first = {
+        c: np.broadcast_to(column, values.shape)[bad][0]
+        for c, column in zip(nf.coords, columns, strict=True)
+    }
+    place = ", ".join(f"{c} = {first[c]:.6g}" for c in nf.space)
+    raise UnsupportedProblemError(
+        f"MethodOfLines() needs finite initial values; {condition.label}, "
+        f"{condition.target} = {condition.value}, is not finite"
+        + (f" at {place}" if place else "")
+        + ". If it has a finite limit there, write it with sp.Piecewise; else change the domain."
+    )
 
 
 def assign_owners(

@@ -26,6 +26,7 @@ from torch import Tensor
 from pinnkit.classical.approximation import GridApproximation
 from pinnkit.classical.choice import supports
 from pinnkit.classical.conservation_law import split_conservation_law
+from pinnkit.classical.features import unseen_share
 from pinnkit.classical.implicit import IntegrationError, OutOfTime
 from pinnkit.classical.ladders import ElementLadder
 from pinnkit.classical.norms import difference_norms, rms_norms
@@ -38,6 +39,7 @@ Array = np.ndarray
 log = logging.getLogger(__name__)
 
 SAFETY = 1.5  # e itself is known to STABLE only, and its norm is taken on a grid
+MOST_UNSEEN = 0.01  # share of sources and data that may fall between the points of the mesh
 STABLE = 0.2  # levels whose e differ by less than this part of e agree
 LEAST_ERROR = 1e-7  # relative errors far below this are not resolved
 MOST_LEVELS = 8
@@ -64,6 +66,7 @@ class Defect:
     reason: str
 
 
+@np.errstate(all="ignore")  # what is not finite is looked for, not warned of
 def solve_defect(nf: NormalForm, approximation: Differentiable, *, time_limit: float) -> Defect:
     """Solve for the error until two levels agree on it within 20 %.
 
@@ -93,6 +96,9 @@ def solve_defect(nf: NormalForm, approximation: Differentiable, *, time_limit: f
     )
 
     def answer(estimates: Array, e: GridApproximation, why: str) -> Defect:
+        unseen, where = unseen_share(nf, e)
+        if unseen > MOST_UNSEEN:  # the residual has features this mesh has not seen
+            return _nothing(nf, f"{where} that the mesh does not resolve")
         zero = (0,) * len(nf.coords)
         truth = [_rms(v + g.at(points, zero)) for v, g in zip(values, e.fields, strict=True)]
         # A field that vanishes in truth has no relative error; it is measured by the largest field.

@@ -26,7 +26,7 @@ import sympy as sp
 
 from pinnkit.classical.axes import Axis
 from pinnkit.classical.basis import PiecewiseBasis
-from pinnkit.classical.conditions import assign_owners, seam_fluxes
+from pinnkit.classical.conditions import assign_owners, refuse_not_finite, seam_fluxes
 from pinnkit.classical.expressions import Leaf, compile_residual, compile_value, find_leaves
 from pinnkit.classical.row_blocks import Background, RowBlock, Source, Term
 from pinnkit.errors import UnsupportedProblemError
@@ -424,6 +424,7 @@ class System:
             ]
             size = int(np.prod([len(m) for m in meshes], dtype=int))
             values = compile_value(condition.value, nf)(columns, (size, 1))[:, 0]
+            refuse_not_finite(condition, nf, [c.ravel() for c in columns], values)
             points = np.concatenate([np.broadcast_to(c, (size, 1)) for c in columns], axis=1)
             known = self.background.nodal(leaf.field, leaf.alpha, points)
             if known is not None:

@@ -18,6 +18,7 @@ import sympy as sp
 
 from pinnkit.classical.approximation import FieldGrid, GridApproximation
 from pinnkit.classical.expressions import compile_value, find_leaves
+from pinnkit.classical.features import find_breaks
 from pinnkit.classical.implicit import IntegrationError, OutOfTime, TimeGrid
 from pinnkit.ir.normal_form import NormalForm
 
@@ -49,30 +50,11 @@ class ExplicitLadder:
         if self.tolerance < LEAST_TOLERANCE:
             raise IntegrationError("rounding errors stop further refinement")
         lower, upper = self.nf.bounds[self.nf.time]
-        solver = scipy.integrate.DOP853(
-            self.rates,
-            lower,
-            self.start,
-            upper,
-            rtol=self.tolerance,
-            atol=self.tolerance * max(1e-3 * float(np.abs(self.start).max()), 1e-12),
-            max_step=(upper - lower) / 8 * 1.5**-self.level,
-        )
         breaks, states = [lower], [self.start]
-        while solver.status == "running":
-            problem = solver.step()
-            if solver.status == "failed":
-                raise IntegrationError(str(problem))
-            if time.monotonic() > deadline:
-                raise OutOfTime
-            if self.level == 0 and len(breaks) > MOST_STEPS:
-                raise IntegrationError(
-                    "the system is stiff: an explicit method takes too many steps"
-                )
-            dense = solver.dense_output()
-            begin, end = breaks[-1], float(solver.t)
-            states.extend(dense(begin + (end - begin) * DENSE[1:]).T)
-            breaks.append(end)
+        # No step crosses a narrow feature of the data: one would not see it.
+        stops = [*find_breaks(self.nf)[self.nf.time], upper]
+        for stop in stops:
+            self._advance(stop, breaks, states, deadline)
         self.level += 1
         info = {"steps": len(breaks) - 1, "unknowns": len(self.start), "accuracy": self.tolerance}
         log.debug("level %s", info)
@@ -83,6 +65,41 @@ class ExplicitLadder:
             FieldGrid((grid.basis,), grid.states[:, i].copy()) for i in range(len(self.nf.fields))
         ]
         return GridApproximation(fields), info
+
+    def _advance(
+        self, stop: float, breaks: list[float], states: list[Array], deadline: float
+    ) -> None:
+        """Append the steps up to `stop`."""
+        assert self.nf.time is not None
+        lower, upper = self.nf.bounds[self.nf.time]
+        largest = max(1e-3 * float(np.abs(self.start).max()), 1e-12)
+        with np.errstate(all="ignore"):  # a step that overflows is rejected, or fails below
+            solver = scipy.integrate.DOP853(
+                self.rates,
+                breaks[-1],
+                states[-1],
+                stop,
+                rtol=self.tolerance,
+                atol=self.tolerance * largest,
+                max_step=(upper - lower) / 8 * 1.5**-self.level,
+            )
+            while solver.status == "running":
+                problem = solver.step()
+                if solver.status == "failed" or not np.isfinite(solver.y).all():
+                    raise IntegrationError(
+                        f"the solution grew beyond bounds near {self.nf.time} = {breaks[-1]:.6g}"
+                        + (f": {problem}" if problem else "")
+                    )
+                if time.monotonic() > deadline:
+                    raise OutOfTime
+                if self.level == 0 and len(breaks) > MOST_STEPS:
+                    raise IntegrationError(
+                        "the system is stiff: an explicit method takes too many steps"
+                    )
+                dense = solver.dense_output()
+                begin, end = breaks[-1], float(solver.t)
+                states.extend(dense(begin + (end - begin) * DENSE[1:]).T)
+                breaks.append(end)
 
 
 def explicit_rates(nf: NormalForm) -> tuple[Callable[[float, Array], Array], Array] | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 MAX_NEWTON = 10
 LARGE = 400
 SMALLEST_STEP = 1e-13  # of the time span
+LARGEST = 1e150  # squares must not overflow
 MOST_REJECTIONS = 14  # in a row, after the first accepted step
 
 
@@ -136,11 +138,13 @@ def integrate(
     first_step: float | None = None,
     most_steps: int | None = None,
     newton_tol: float | None = None,
+    stops: Sequence[float] = (),
 ) -> TimeGrid:
     """Integrate from span[0] to span[1].
 
     `tol` is relative to the largest size each field has had; `floors` (per field) keeps fields that
-    start from zero from being resolved to rounding. `deadline` is on `time.monotonic`.
+    start from zero from being resolved to rounding. `deadline` is on `time.monotonic`. No step crosses
+    any of `stops`: between them the data are resolved by single steps.
     """
     t, end = span
     length = end - t
@@ -158,10 +162,11 @@ def integrate(
     newton_h = 0.0
     degree = len(tableau.dense)
     rejected = 0
+    ahead = [*(s for s in sorted(stops) if t < s < end - 1e-12 * length), end]
     while t < end - 1e-12 * length:
         if time.monotonic() > deadline:
             raise OutOfTime
-        too_many = most_steps is not None and len(breaks) > most_steps
+        too_many = most_steps is not None and len(breaks) > most_steps + len(stops)
         if h < SMALLEST_STEP * length or rejected > MOST_REJECTIONS or too_many:
             partial = TimeGrid(np.array(breaks), tableau.dense, np.array(states))
             raise IntegrationError(
@@ -169,7 +174,7 @@ def integrate(
                 partial if len(breaks) > 1 else None,
             )
         # The rest in equal parts, so that the last step is not a sliver.
-        left = end - t
+        left = ahead[0] - t
         step = left if left <= h * 1.0001 else left / np.ceil(left / h) if left < 2 * h else h
         frame = system.frame(t + tableau.c * step)
         guess = _predict(tableau, y, step, last)
@@ -202,12 +207,17 @@ def integrate(
             h = step * float(np.clip(factor, 0.1, 0.7)) if np.isfinite(error) else step / 10
             jacobian = jacobian if system.steady_jacobian else None
             continue
-        t = end if step == left else t + step
+        t = ahead.pop(0) if step == left else t + step
         y = values[:, -1]
         rejected = 0
         norm.grow(values)
         breaks.append(t)
         states.extend(values[:, 1:].T)
+        if np.abs(y).max() > LARGEST:
+            raise IntegrationError(
+                f"the solution grew beyond bounds near {system.nf.time} = {t:.6g}",
+                TimeGrid(np.array(breaks), tableau.dense, np.array(states)),
+            )
         last = (step, values)
         # Factorisations of large systems are worth more than a few longer steps.
         if factor > (2.0 if system.size > LARGE else 1.3) or factor < 0.9:

@@ -16,6 +16,7 @@ from pinnkit.classical.approximation import GridApproximation, from_time_grid
 from pinnkit.classical.axes import Axis, DifferenceAxis, ElementAxis
 from pinnkit.classical.conditions import boundary_conditions, jump_positions
 from pinnkit.classical.discretise import System, field_orders
+from pinnkit.classical.features import find_breaks
 from pinnkit.classical.implicit import IntegrationError, TimeGrid, consistent_start, integrate
 from pinnkit.classical.meshes import first_breaks, indicators, split
 from pinnkit.classical.row_blocks import Background
@@ -78,9 +79,11 @@ class ElementLadder:
         self.raise_degree = 1 if flat else 2
         self.most_points = 14 if flat else 16
         jumps = jump_positions(nf)
+        narrow = find_breaks(nf)
+        self.stops = narrow[nf.time] if nf.time is not None else []
         self.axes = [
             ElementAxis(
-                first_breaks(*nf.bounds[c], jumps[i], 2 if flat else 1),
+                first_breaks(*nf.bounds[c], _merged(jumps[i], narrow[c]), 2 if flat else 1),
                 self.points,
                 c in nf.periodic,
             )
@@ -132,6 +135,7 @@ class ElementLadder:
             max_step=fraction / 4,
             first_step=fraction * 1e-3,
             most_steps=self.most_steps if self.level == 0 and self.nf.space else None,
+            stops=self.stops,
         )
 
     def _repair(self, system: System, error: IntegrationError) -> bool:
@@ -275,6 +279,7 @@ class DifferenceLadder:
             max_step=fraction / 8,
             first_step=fraction * 1e-3,
             most_steps=100 if self.level == 0 else None,
+            stops=find_breaks(self.nf)[self.nf.time],
         )
         return states, system
 
@@ -299,6 +304,12 @@ def drop_counts(nf: NormalForm) -> list[tuple[int, int]] | None:
 def predicted_growth(ratio: float, dimensions: int, evolves: bool) -> float:
     """Cost of the next level in units of this one: banded or filled factorisations, more steps."""
     return max(ratio, 1.0) ** (1.2 if dimensions == 1 else 1.7) * (1.3 if evolves else 1.0)
+
+
+def _merged(jumps: list[float], narrow: list[float]) -> list[float]:
+    """Jumps keep their exact places; features give way to them."""
+    free = [p for p in narrow if not np.isclose(p, jumps, rtol=1e-9, atol=0).any()]
+    return sorted([*jumps, *free])
 
 
 def _halved(breaks: Array) -> Array:

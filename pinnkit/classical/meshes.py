@@ -36,6 +36,7 @@ def indicators(values: Array, basis: PiecewiseBasis, axis: int, floor: float = 0
     tiny = 1e-300
     ratio = np.maximum(last / (second + tiny), np.sqrt(last / (third + tiny)))
     remainder = (last * np.minimum(ratio, 1.0)).max(axis=1)
+    remainder[~np.isfinite(remainder)] = np.inf
     share = basis.half / basis.half.sum()
     return remainder * np.sqrt(share) / scale
 
@@ -43,6 +44,8 @@ def indicators(values: Array, basis: PiecewiseBasis, axis: int, floor: float = 0
 def split(axis: ElementAxis, remainder: Array, target: float, order: int, most: int = 4) -> Array:
     """Breakpoints of the elements cut into as many parts as h^order needs to reach the target."""
     goal = target / np.sqrt(len(remainder))
+    # A solution that overflows is not resolved at all.
+    remainder = np.where(np.isfinite(remainder), remainder, goal * float(most) ** order)
     parts = np.ceil((remainder / goal) ** (1.0 / order) - 0.05)
     parts = np.clip(parts, 1, most).astype(int)
     pieces = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,12 @@ import sympy as sp
 
 from pinnkit.classical.approximation import GridApproximation
 from pinnkit.classical.choice import choose_ladder, supports
+from pinnkit.classical.conditions import check_initial_data
+from pinnkit.classical.features import unseen_share
 from pinnkit.classical.implicit import IntegrationError, OutOfTime
 from pinnkit.classical.ladders import Ladder
 from pinnkit.classical.norms import relative_differences
-from pinnkit.errors import UnsupportedProblemError
+from pinnkit.errors import Status, UnsupportedProblemError
 from pinnkit.ir.normal_form import NormalForm
 
 __all__ = ["Reference", "solve_reference"]
@@ -36,7 +38,10 @@ ROUNDING = 3e-15  # no difference below this counts as measured
 class Reference:
     """A solution by refinement. `error` is the estimated relative L2 error, the largest field's.
 
-    `approximation` is None where not even two levels finished in time (`error` is then infinite).
+    `unseen` is the share of sources and data that falls between the points of the mesh, part of
+    `error`. `stopped_by` is OK, TIME_LIMIT, DIVERGED (no solution to the end of the time span, or none
+    at all) or STALLED. `approximation` is None where not even two levels finished in time (`error` is then infinite; `only_level` is
+    the one that did, if any).
     """
 
     approximation: GridApproximation | None
@@ -46,6 +51,9 @@ class Reference:
     reason: str
     seconds: float
     levels: list[dict[str, Any]] = field(default_factory=list)
+    unseen: float = 0.0
+    stopped_by: Status = Status.OK
+    only_level: GridApproximation | None = None
 
 
 def solve_reference(
@@ -59,7 +67,7 @@ def solve_reference(
     another integrator, to check a solution of the primary one.
 
     Raises:
-        UnsupportedProblemError: see `supports`.
+        UnsupportedProblemError: see `supports`; also where initial data are not finite.
     """
     reason = supports(nf)
     if reason is not None:
@@ -67,7 +75,22 @@ def solve_reference(
     if variant not in ("primary", "alternate"):
         raise ValueError(f'variant is "primary" or "alternate", not {variant!r}')
     start = time.monotonic()
-    return _climb(choose_ladder(nf, variant), nf, tol, start, start + time_limit)
+    with np.errstate(all="ignore"):  # what is not finite is looked for, not warned of
+        check_initial_data(nf)
+        found = _climb(choose_ladder(nf, variant), nf, tol, start, start + time_limit)
+        return _with_unseen(nf, found)
+
+
+def _with_unseen(nf: NormalForm, found: Reference) -> Reference:
+    """Levels that miss the same feature agree: what the mesh has not seen counts as error."""
+    if found.approximation is None:
+        return found
+    unseen, where = unseen_share(nf, found.approximation)
+    reason = found.reason
+    if unseen > found.error:
+        reason = f"{where} that the mesh does not resolve ({unseen:.1e} of the whole is missed)"
+    errors = {u: e + unseen for u, e in found.errors.items()}
+    return replace(found, error=found.error + unseen, errors=errors, unseen=unseen, reason=reason)
 
 
 def _climb(ladder: Ladder, nf: NormalForm, tol: float, start: float, deadline: float) -> Reference:
@@ -77,6 +100,7 @@ def _climb(ladder: Ladder, nf: NormalForm, tol: float, start: float, deadline: f
     gaps: list[np.ndarray] = []
     costs: list[float] = []
     finished, reason = False, ""
+    stopped_by = Status.TIME_LIMIT
     while True:
         began = time.monotonic()
         # Without an estimate yet the next level is worth a gamble; it stops itself at the deadline.
@@ -91,11 +115,13 @@ def _climb(ladder: Ladder, nf: NormalForm, tol: float, start: float, deadline: f
             break
         except IntegrationError as error:
             reason = str(error)
+            stopped_by = Status.DIVERGED if best is None else Status.STALLED
             break
         costs.append(time.monotonic() - began)
         info["seconds"] = costs[-1]
         if previous is not None:
             gap = relative_differences(previous, current)
+            gap[~np.isfinite(gap)] = np.inf
             gaps.append(gap)
             errors = _extrapolated(gaps)
             info["difference"] = float(gap.max())
@@ -107,23 +133,37 @@ def _climb(ladder: Ladder, nf: NormalForm, tol: float, start: float, deadline: f
         log.info("reference level %d: %s", len(levels), info)
         if best is not None and len(levels) >= FEWEST_LEVELS and best[1].max() <= tol:
             finished, reason = True, "the estimated error is below the tolerance"
+            stopped_by = Status.OK
             break
         if len(gaps) >= 3 and gaps[-1].max() > gaps[-2].max() and gaps[-2].max() < 1e-9:
-            reason = "rounding errors stop further refinement"
+            reason, stopped_by = "rounding errors stop further refinement", Status.STALLED
             break
         previous = current
     seconds = time.monotonic() - start
     if best is None:
         errors = dict.fromkeys(nf.fields, np.inf)
-        return Reference(None, np.inf, errors, False, reason, seconds, levels)
+        return Reference(
+            None,
+            np.inf,
+            errors,
+            False,
+            reason,
+            seconds,
+            levels,
+            stopped_by=stopped_by,
+            only_level=previous,
+        )
     errors = {u: float(e) for u, e in zip(nf.fields, best[1], strict=True)}
-    return Reference(best[0], float(best[1].max()), errors, finished, reason, seconds, levels)
+    error = float(best[1].max())
+    return Reference(
+        best[0], error, errors, finished, reason, seconds, levels, stopped_by=stopped_by
+    )
 
 
 def _extrapolated(gaps: list[np.ndarray]) -> np.ndarray:
     """Error of the second finest level: its gap to the finest, plus a geometric tail."""
     gap = np.maximum(gaps[-1], ROUNDING)
-    if len(gaps) < 2:
+    if len(gaps) < 2 or not np.isfinite(gaps[-2:]).all():
         # One comparison alone says little: two levels may agree by both missing a feature.
         return 3.0 * gap
     ratio = np.clip(gap / np.maximum(gaps[-2], ROUNDING), 0.0, 0.8)

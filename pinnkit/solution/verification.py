@@ -146,6 +146,8 @@ def _walk(
         verdict = _by_defect(nf, candidate.approximation, tol, deadline, reasons)
         if verdict is not None:
             return verdict
+    elif not independent:
+        reasons.append("Nothing independent has looked at it; see own_error of its stats.")
     residual = _held_out_residual(nf, candidate.approximation, parameters)
     reasons.append(f"The residual is {residual:.1e} of the largest term, which bounds no error.")
     return Verification(
@@ -184,8 +186,10 @@ def _by_reference(
         return None
     target, verdict = min(FIRST_TARGET, 1e-3 * tol), None
     variant = "alternate" if candidate.classical else "primary"
+    # A classical candidate has no error equation to fall back on: nothing to keep time for.
+    share = 0.95 if candidate.classical else REFERENCE_SHARE
     for _ in range(2):
-        seconds = REFERENCE_SHARE * (deadline - time.perf_counter())
+        seconds = share * (deadline - time.perf_counter())
         if seconds <= 0:
             break
         try:
@@ -197,6 +201,9 @@ def _by_reference(
                 reasons.append(
                     f"The independent solve found nothing: {_sentence(reference.reason)}"
                 )
+                break
+            if reference.unseen > 0.5 * tol:
+                reasons.append(f"The independent solve is blind: {_sentence(reference.reason)}")
                 break
             found = compare(
                 nf,

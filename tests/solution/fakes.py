@@ -165,6 +165,7 @@ class Reference:
     reason: str = "converged"
     seconds: float = 0.0
     levels: list[dict[str, Any]] = field(default_factory=list)
+    unseen: float = 0.0
 
 
 @dataclass
