@@ -57,10 +57,13 @@ if TYPE_CHECKING:
     from pinnkit.solution import Estimate, Solution, Stats, Verification, citation
     from pinnkit.solvers import AbstractSolver, CausalPINN, MethodOfLines
     from pinnkit.train import (
+        LBFGS,
+        SOAP,
         Adam,
         CausalSchedule,
         GaussNewton,
         History,
+        NysNewtonCG,
         Progress,
         SelfScaledBroyden,
         StepInfo,
@@ -71,6 +74,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CSG",
+    "LBFGS",
+    "SOAP",
     "AbstractSolver",
     "Adam",
     "Ball",
@@ -93,6 +98,7 @@ __all__ = [
     "MethodOfLines",
     "MissingDependencyError",
     "Neumann",
+    "NysNewtonCG",
     "Observations",
     "PDESystem",
     "Periodic",
@@ -132,10 +138,13 @@ _WHERE = {
     "pinnkit.solution": ("Estimate", "Solution", "Stats", "Verification", "citation"),
     "pinnkit.solvers": ("AbstractSolver", "CausalPINN", "MethodOfLines"),
     "pinnkit.train": (
+        "LBFGS",
+        "SOAP",
         "Adam",
         "CausalSchedule",
         "GaussNewton",
         "History",
+        "NysNewtonCG",
         "Progress",
         "SelfScaledBroyden",
         "StepInfo",

@@ -282,6 +282,7 @@ class Batch:
         # Rows of negligible weight cost as much as any other and change nothing.
         self._kept = [p for p in map(_drop_negligible, self.parts) if len(p.points)]
         self.size = sum(p.weights.numel() for p in self._kept)
+        self.shapes = [tuple(p.shape) for p in owner.params]
 
     def residual(self, theta: Tensor) -> Tensor:
         load_parameters(self.owner.params, theta)

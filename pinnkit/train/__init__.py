@@ -4,11 +4,16 @@ from pinnkit.train.adam import Adam
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.causality import CausalSchedule
 from pinnkit.train.gauss_newton import GaussNewton
+from pinnkit.train.lbfgs import LBFGS
 from pinnkit.train.loop import Callback, Iteration, StepInfo, iterate
+from pinnkit.train.newton_cg import NysNewtonCG
 from pinnkit.train.residual_model import AbstractOptimiser, ResidualModel, StepReport
 from pinnkit.train.self_scaled_broyden import SelfScaledBroyden
+from pinnkit.train.soap import SOAP
 
 __all__ = [
+    "LBFGS",
+    "SOAP",
     "AbstractOptimiser",
     "Adam",
     "Callback",
@@ -16,6 +21,7 @@ __all__ = [
     "GaussNewton",
     "History",
     "Iteration",
+    "NysNewtonCG",
     "Progress",
     "ResidualModel",
     "SelfScaledBroyden",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pinnkit.train.residual_model import AbstractOptimiser, Memory, ResidualModel, StepReport
 
-__all__ = ["Adam"]
+__all__ = ["Adam", "moment_faults"]
 
 
 @final
@@ -37,6 +37,11 @@ class Adam(AbstractOptimiser):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-12
 
+    def __post_init__(self) -> None:
+        faults = moment_faults(self.lr, self.decay, self.betas, self.eps)
+        if faults:
+            raise ValueError("Adam: " + "; ".join(faults))
+
     def init(self, theta: Tensor) -> Memory:
         zeros = torch.zeros_like(theta)
         return {"theta": theta.detach().clone(), "m": zeros, "v": zeros.clone(), "count": 0}
@@ -53,3 +58,17 @@ class Adam(AbstractOptimiser):
         update = rate * (m / (1 - b1**count)) / ((v / (1 - b2**count)).sqrt() + self.eps)
         memory.update(theta=theta - update, m=m, v=v, count=count)
         return StepReport(loss, loss, math.nan, True)
+
+
+def moment_faults(lr: float, decay: float, betas: tuple[float, float], eps: float) -> list[str]:
+    """What is wrong with the settings of Adam and its relatives, in words."""
+    faults = []
+    if not lr > 0:
+        faults.append(f"lr={lr} must be positive")
+    if not 0 < decay <= 1:
+        faults.append(f"decay={decay} must lie in (0, 1]")
+    if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+        faults.append(f"betas={betas} must be two numbers in [0, 1)")
+    if not eps > 0:
+        faults.append(f"eps={eps} must be positive")
+    return faults

@@ -2,7 +2,7 @@
 
 In    nothing; these are the seams. Solvers implement `ResidualModel`, optimisers call it.
 Out   `ResidualModel`, `StepReport`, `AbstractOptimiser`.
-Next  `gauss_newton`, `self_scaled_broyden`, `adam`.
+Next  `gauss_newton`, `newton_cg`, `self_scaled_broyden`, `lbfgs`, `soap`, `adam`.
 
 The loss is always r.r (no factor 1/2); weights enter the rows as square roots and are frozen for
 one outer step, in the predicted and in the actual reduction alike.
@@ -11,6 +11,7 @@ one outer step, in the predicted and in the actual reduction alike.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -23,6 +24,11 @@ Memory = dict[str, Any]  # tensors and plain numbers only: it goes into checkpoi
 
 class ResidualModel(Protocol):
     """Residuals of a frozen batch with frozen weights."""
+
+    @property
+    def shapes(self) -> Sequence[tuple[int, ...]]:
+        """Shapes of the parameters that theta holds one after the other; their sizes add up to P."""
+        ...
 
     def residual(self, theta: Tensor) -> Tensor:  # shapes: (P,) -> (N,)
         """Weighted residuals r(theta), without a graph."""

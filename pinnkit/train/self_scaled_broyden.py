@@ -19,6 +19,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from pinnkit.train.line_search import strong_wolfe, wolfe_faults
 from pinnkit.train.residual_model import AbstractOptimiser, Memory, ResidualModel, StepReport
 
 __all__ = ["SelfScaledBroyden", "broyden_update"]
@@ -42,6 +43,11 @@ class SelfScaledBroyden(AbstractOptimiser):
     armijo: float = 1e-4
     curvature: float = 0.9
 
+    def __post_init__(self) -> None:
+        faults = wolfe_faults(self.tries, self.armijo, self.curvature)
+        if faults:
+            raise ValueError("SelfScaledBroyden: " + "; ".join(faults))
+
     def init(self, theta: Tensor) -> Memory:
         return {
             "theta": theta.detach().clone(),
@@ -63,7 +69,10 @@ class SelfScaledBroyden(AbstractOptimiser):
             if slope == 0:
                 return StepReport(loss, loss, math.nan, False)
         first = 1.0 / max(1.0, float(g.norm())) if memory["first"] else 1.0
-        found = _wolfe(model, theta, direction, loss, slope, first, self)
+        found = strong_wolfe(
+            model, theta, direction, loss, slope, first,
+            tries=self.tries, armijo=self.armijo, curvature=self.curvature,
+        )  # fmt: skip
         if found is None:
             # A line search that fails along -Hg says that H is stale (other points, rounding).
             memory.update(self.init(theta))
@@ -116,32 +125,3 @@ def broyden_update(
     updated = inverse - torch.outer(hy, hy / yhy) + (phi * yhy) * torch.outer(v, v)
     updated = updated / tau + rho * torch.outer(s, s)
     return 0.5 * (updated + updated.T)
-
-
-def _wolfe(
-    model: ResidualModel,
-    theta: Tensor,
-    direction: Tensor,
-    loss: float,
-    slope: float,
-    first: float,
-    rule: SelfScaledBroyden,
-) -> tuple[float, float, Tensor] | None:
-    """Bracketing and bisection until both Wolfe conditions hold; the best Armijo point otherwise."""
-    low, high, alpha = 0.0, math.inf, first
-    best: tuple[float, float, Tensor] | None = None
-    for _ in range(rule.tries):
-        value, g = model.gradient(theta + alpha * direction)
-        if not math.isfinite(value) or value > loss + rule.armijo * alpha * slope:
-            high = alpha
-        else:
-            best = (alpha, value, g)
-            new_slope = float(g @ direction)
-            if new_slope < rule.curvature * slope:
-                low = alpha
-            elif new_slope > -rule.curvature * slope:
-                high = alpha
-            else:
-                return best
-        alpha = 0.5 * (low + high) if math.isfinite(high) else 2.0 * alpha
-    return best
