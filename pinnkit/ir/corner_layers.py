@@ -174,8 +174,9 @@ def _settled(coefficient: sp.Expr, at: dict[sp.Expr, Any], *, constant: bool) ->
     if constant:
         return None
     frozen = freeze([coefficient])
-    known = {frozen.symbols[k]: v for k, v in at.items() if k in frozen.symbols}
-    value = frozen.exprs[0].subs(known).subs({k: v for k, v in at.items() if k.is_Symbol})
+    known: dict[Any, Any] = {frozen.symbols[k]: v for k, v in at.items() if k in frozen.symbols}
+    known |= {k: v for k, v in at.items() if k.is_Symbol}  # type: ignore[misc]
+    value = frozen.exprs[0].xreplace(known)
     return float(value) if value.is_number and value.is_finite else None  # type: ignore[arg-type]
 
 

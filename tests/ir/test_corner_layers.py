@@ -12,7 +12,12 @@ import sympy as sp
 import pinnkit as pk
 from pinnkit.errors import DeclarationWarning
 from pinnkit.ir.corner_layers import corner_layers
-from pinnkit.problems import AllenCahn, AllenCahnSmooth, Burgers, Heat1D
+from pinnkit.problems import (  # pyright: ignore[reportMissingImports]
+    AllenCahn,
+    AllenCahnSmooth,
+    Burgers,
+    Heat1D,
+)
 
 t, x = pk.coords("t x")
 u = pk.field("u", t, x)
