@@ -55,7 +55,7 @@ from pinnkit.errors import (
 if TYPE_CHECKING:
     from pinnkit.driver import choose_solver, load, solve, verify
     from pinnkit.solution import Estimate, Solution, Stats, Verification, citation
-    from pinnkit.solvers import AbstractSolver, CausalPINN, MethodOfLines
+    from pinnkit.solvers import AbstractSolver, CausalPINN, LagrangianPINN, MethodOfLines
     from pinnkit.train import (
         LBFGS,
         SOAP,
@@ -95,6 +95,7 @@ __all__ = [
     "Initial",
     "Integral",
     "Interval",
+    "LagrangianPINN",
     "MethodOfLines",
     "MissingDependencyError",
     "Neumann",
@@ -136,7 +137,7 @@ __all__ = [
 _WHERE = {
     "pinnkit.driver": ("choose_solver", "load", "solve", "verify"),
     "pinnkit.solution": ("Estimate", "Solution", "Stats", "Verification", "citation"),
-    "pinnkit.solvers": ("AbstractSolver", "CausalPINN", "MethodOfLines"),
+    "pinnkit.solvers": ("AbstractSolver", "CausalPINN", "LagrangianPINN", "MethodOfLines"),
     "pinnkit.train": (
         "LBFGS",
         "SOAP",

@@ -20,6 +20,7 @@ import torch
 from pinnkit.declare.problem import AbstractProblem
 from pinnkit.declare.problem_class import ProblemClass
 from pinnkit.errors import SolveError, Status, UnsupportedProblemError
+from pinnkit.ir.characteristics import Convection, Transport, find_transport, measure_convection
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.solution import files
 from pinnkit.solution.approximation import Answer
@@ -30,7 +31,7 @@ from pinnkit.solution.solution import Solution, as_candidate, candidate_of
 from pinnkit.solution.stopping import ErrorWatch
 from pinnkit.solution.summary import peak_memory
 from pinnkit.solution.verification import JUDGING, Verification, judge
-from pinnkit.solvers import CausalPINN, MethodOfLines
+from pinnkit.solvers import CausalPINN, LagrangianPINN, MethodOfLines
 from pinnkit.solvers.base import AbstractSolver, Env
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.interrupt import on_interrupt
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 SOLVERS: tuple[type[AbstractSolver], ...] = (
     CausalPINN,
+    LagrangianPINN,
     MethodOfLines,
 )  # known to `load` and the CLI
 VERIFICATION_SHARE = 0.25  # of time_limit, after it
@@ -94,7 +96,8 @@ def solve(
         checkpoint: A path, or (path, every) with every in steps.
         resume: A checkpoint's path or a `Solution` to go on from, exactly.
         warm_start: A `Solution` (or its file) of a similar problem to start near; the solver decides how.
-        verify: Judge the answer independently; False leaves the classical error estimate.
+        verify: Judge the answer independently; False leaves a network the estimate of the error
+            equation (DEFECT), and `MethodOfLines` its own in `sol.stats.more["own_error"]` (UNVERIFIED).
         throw: Raise `SolveError` unless the status is OK.
     """
     _check_knobs(max_steps, time_limit, tol)
@@ -188,11 +191,16 @@ def choose_solver(problem: Any) -> tuple[AbstractSolver, str]:
     The reason also says where a classical solve would do: it is one argument away.
     """
     system = _system(problem)
-    solver = CausalPINN()
-    if (why := solver.supports(system)) is not None:
-        raise UnsupportedProblemError(f"no physics-informed solver handles this problem: {why}")
     nf: NormalForm = system.normal_form
-    reason = f"CausalPINN(): {_character(nf)}."
+    convection = _convection(nf) if LagrangianPINN().supports(system) is None else None
+    why = CausalPINN().supports(system)
+    if convection is not None and (convection.dominates or why is not None):
+        solver: AbstractSolver = LagrangianPINN()
+        reason = f"LagrangianPINN(): {convection}, followed along the characteristics."
+    elif why is not None:
+        raise UnsupportedProblemError(f"no physics-informed solver handles this problem: {why}")
+    else:
+        solver, reason = CausalPINN(), f"CausalPINN(): {_character(nf)}."
     if MethodOfLines().supports(system) is None:
         reason += (
             f" The classical MethodOfLines() would solve it in {_classical_effort(nf)}: "
@@ -409,6 +417,12 @@ def _progress(progress: bool | None, time_limit: float | None) -> Progress | Non
 def _count(answer: Answer, name: str) -> int:
     value = answer.stats.get(name, 0)
     return int(value) if isinstance(value, (int, float)) else 0
+
+
+def _convection(nf: NormalForm) -> Convection:
+    transport = find_transport(nf)
+    assert isinstance(transport, Transport)
+    return measure_convection(nf, transport)
 
 
 def _character(nf: NormalForm) -> str:

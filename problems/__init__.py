@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pinnkit as pk
 
+from .advected_pulse import AdvectedPulse
 from .advection import Advection
 from .allen_cahn import AllenCahn
 from .allen_cahn_smooth import AllenCahnSmooth
@@ -17,10 +18,13 @@ from .burgers import Burgers
 from .convection import Convection
 from .euler_bernoulli_beam import EulerBernoulliBeam
 from .fisher_kpp import FisherKPP
+from .ginzburg_landau import GinzburgLandau
 from .gray_scott_1d import GrayScott1D
+from .gray_scott_2d import GrayScott2D
 from .heat_1d import Heat1D
 from .heat_2d import Heat2D
 from .helmholtz_2d import Helmholtz2D
+from .inviscid_burgers import InviscidBurgers
 from .kdv import KdV
 from .klein_gordon import KleinGordon
 from .kuramoto_sivashinsky import KuramotoSivashinsky
@@ -29,20 +33,27 @@ from .layered_conduction import LayeredConduction
 from .logistic import Logistic
 from .lorenz import Lorenz
 from .lotka_volterra import LotkaVolterra
+from .navier_stokes_pressure import NavierStokesPressure
+from .navier_stokes_streamfunction import NavierStokesStreamfunction
+from .navier_stokes_vorticity import NavierStokesVorticity
 from .nonlinear_schroedinger import NonlinearSchroedinger
 from .nonlinear_schroedinger_breather import NonlinearSchroedingerBreather
+from .periodic_burgers import PeriodicBurgers
 from .periodic_poisson import PeriodicPoisson
 from .poisson_1d import Poisson1D
 from .poisson_2d import Poisson2D
 from .poisson_5d import Poisson5D
 from .reaction import Reaction
 from .sine_gordon import SineGordon
+from .taylor_green import TaylorGreen
 from .van_der_pol import VanDerPol
+from .variable_convection import VariableConvection
 from .vibrating_beam import VibratingBeam
 from .wave import Wave
 
 __all__ = [
     "GALLERY",
+    "AdvectedPulse",
     "Advection",
     "AllenCahn",
     "AllenCahnSmooth",
@@ -50,10 +61,13 @@ __all__ = [
     "Convection",
     "EulerBernoulliBeam",
     "FisherKPP",
+    "GinzburgLandau",
     "GrayScott1D",
+    "GrayScott2D",
     "Heat1D",
     "Heat2D",
     "Helmholtz2D",
+    "InviscidBurgers",
     "KdV",
     "KleinGordon",
     "KuramotoSivashinsky",
@@ -62,15 +76,21 @@ __all__ = [
     "Logistic",
     "Lorenz",
     "LotkaVolterra",
+    "NavierStokesPressure",
+    "NavierStokesStreamfunction",
+    "NavierStokesVorticity",
     "NonlinearSchroedinger",
     "NonlinearSchroedingerBreather",
+    "PeriodicBurgers",
     "PeriodicPoisson",
     "Poisson1D",
     "Poisson2D",
     "Poisson5D",
     "Reaction",
     "SineGordon",
+    "TaylorGreen",
     "VanDerPol",
+    "VariableConvection",
     "VibratingBeam",
     "Wave",
 ]
@@ -88,6 +108,8 @@ GALLERY: tuple[type[pk.ProblemClass], ...] = (
     VibratingBeam,
     Advection,
     Convection,
+    VariableConvection,
+    AdvectedPulse,
     Reaction,
     Logistic,
     FisherKPP,
@@ -95,6 +117,8 @@ GALLERY: tuple[type[pk.ProblemClass], ...] = (
     KleinGordon,
     SineGordon,
     Burgers,
+    PeriodicBurgers,
+    InviscidBurgers,
     AllenCahn,
     AllenCahnSmooth,
     KdV,
@@ -103,6 +127,12 @@ GALLERY: tuple[type[pk.ProblemClass], ...] = (
     NonlinearSchroedinger,
     NonlinearSchroedingerBreather,
     GrayScott1D,
+    GrayScott2D,
+    GinzburgLandau,
+    TaylorGreen,
+    NavierStokesStreamfunction,
+    NavierStokesVorticity,
+    NavierStokesPressure,
     Lorenz,
     VanDerPol,
     LotkaVolterra,

@@ -49,7 +49,7 @@ def test_list_shows_the_gallery(capsys: pytest.CaptureFixture[str]):
 def test_info_names_versions_and_solvers(capsys: pytest.CaptureFixture[str]):
     assert run("info") == 0
     out = capsys.readouterr().out
-    assert "torch" in out and "CausalPINN, MethodOfLines" in out
+    assert "torch" in out and "CausalPINN, LagrangianPINN, MethodOfLines" in out
 
 
 def test_solve_writes_four_files_and_leaves_with_0(
@@ -86,7 +86,10 @@ def test_a_wrong_answer_leaves_with_1(file: str):
         (["solve", "{file}:Decay", "--set", "q=2"], "Decay has no parameter q; it has k"),
         (["solve", "{file}:Decay", "--set", "k=two"], "k is a number"),
         (["solve", "{file}:Decay", "--set", "k"], "write --set NAME=VALUE"),
-        (["solve", "{file}:Decay", "--solver", "Magic"], "there are CausalPINN, MethodOfLines"),
+        (
+            ["solve", "{file}:Decay", "--solver", "Magic"],
+            "there are CausalPINN, LagrangianPINN, MethodOfLines",
+        ),
         (["solve", "{file}:Decay", "--tol", "-1"], "tol=-1.0 must be a positive number"),
         (["verify", "absent.pinn"], "absent.pinn"),
     ],

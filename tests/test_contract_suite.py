@@ -15,7 +15,15 @@ import pytest
 import torch
 
 import pinnkit as pk
-from tests.cases import FAST_FOR_CLASSICAL, PROBLEMS, SOLVERS, STEPS, TIME_LIMITS
+from tests.cases import (
+    EXAMPLES,
+    FAST_FOR_CLASSICAL,
+    LARGE,
+    PROBLEMS,
+    SOLVERS,
+    STEPS,
+    TIME_LIMITS,
+)
 
 TOL = 1e-3  # the tolerance judged at when none is given
 
@@ -25,7 +33,7 @@ PAIRS = [
         problem,
         id=f"{solver}-{problem}",
         marks=[pytest.mark.slow]
-        if solver == "MethodOfLines" and problem not in FAST_FOR_CLASSICAL
+        if (problem not in FAST_FOR_CLASSICAL if solver == "MethodOfLines" else problem in LARGE)
         else [],
     )
     for solver in SOLVERS
@@ -131,7 +139,7 @@ def test_no_global_state_is_touched(solver):
             np.geterr(),
         )
 
-    problem = PROBLEMS["Heat1D"]()
+    problem = PROBLEMS[EXAMPLES.get(solver, "Heat1D")]()
     before = traces()
     short_solve(solver, problem)
     assert traces() == before
@@ -168,7 +176,7 @@ def test_float32_is_what_it_says():
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_saved_and_loaded_is_the_same_function(solver, tmp_path):
     """Values, status and evidence survive the file."""
-    problem = PROBLEMS["Logistic"]()
+    problem = PROBLEMS[EXAMPLES.get(solver, "Logistic")]()
     sol = short_solve(solver, problem)
     path = tmp_path / "a.pinn"
     sol.save(path)

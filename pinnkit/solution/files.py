@@ -21,6 +21,7 @@ from pinnkit.errors import Evidence, Status
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.ir.system_tree import system_from_tree, system_to_tree
 from pinnkit.lower.approximation import NetworkApproximation, WindowedApproximation
+from pinnkit.lower.lagrangian import LagrangianApproximation
 from pinnkit.solution.approximation import Approximation
 from pinnkit.solution.estimate import Estimate, SavedSolver, Stats, solver_name
 from pinnkit.solution.solution import Snapshot, Solution
@@ -35,6 +36,7 @@ KINDS: dict[str, type[Approximation]] = {
     "network": NetworkApproximation,
     "windows": WindowedApproximation,
     "grid": GridApproximation,
+    "lagrangian": LagrangianApproximation,
 }
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 MALFORMED = (

@@ -2,6 +2,7 @@
 
 from pinnkit.solvers.base import AbstractSolver, Env, State
 from pinnkit.solvers.causal_pinn import CausalPINN
+from pinnkit.solvers.lagrangian_pinn import LagrangianPINN
 from pinnkit.solvers.method_of_lines import MethodOfLines
 
-__all__ = ["AbstractSolver", "CausalPINN", "Env", "MethodOfLines", "State"]
+__all__ = ["AbstractSolver", "CausalPINN", "Env", "LagrangianPINN", "MethodOfLines", "State"]

@@ -1,0 +1,168 @@
+"""LagrangianPINN: exact where the map is known, trained elsewhere, SHOCK where characteristics cross.
+
+u_t + beta u_x = 0: sin(x - beta t). Inviscid Burgers from sin(x) breaks at t = 1 in x = pi.
+u_t + u u_x = -u from sin(x): W = e^-t sin x0, X = x0 + (1 - e^-t) sin x0, which never crosses.
+With -u / 2 it crosses: 2 (1 - e^(-t/2)) = 1 at t = 2 ln 2 = 1.386.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+
+import pinnkit as pk
+from pinnkit.problems import Convection  # pyright: ignore[reportMissingImports]
+
+EXACT = 1e-10
+
+t, x = pk.coords("t x")
+u = pk.field("u", t, x)
+SMALL = pk.LagrangianPINN(engine=pk.CausalPINN(width=10, depth=2))
+
+
+def ring(equation, data=None, end: sp.Expr | float = 1):
+    return pk.PDESystem(
+        [equation],
+        pk.Interval(t, 0, end) * pk.Interval(x, 0, 2 * sp.pi),
+        [pk.Initial(u, sp.sin(x) if data is None else data), pk.Periodic(u, x)],
+    )
+
+
+def damped(rate, end):
+    """Burgers with friction: characteristics bend, and cross where friction is too weak."""
+    return ring(u.diff(t) + pk.div(u**2 / 2) + rate * u, end=end)
+
+
+def scattered(n: int = 400, end: float = 1.0) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {"t": end * rng.random(n), "x": 2 * math.pi * rng.random(n)}
+
+
+def test_constant_speed_is_exact():
+    """No network can be better: the map is x0 + beta t."""
+    sol = Convection(beta=70).solve(pk.LagrangianPINN())
+    at = scattered()
+    assert np.abs(sol(**at) - np.sin(at["x"] - 70 * at["t"])).max() < EXACT
+    assert np.abs(sol[u.diff(t)](**at) + 70 * np.cos(at["x"] - 70 * at["t"])).max() < 70 * EXACT
+    assert sol.ok and sol.stats.steps == 0 and sol.stats.parameters == 0
+
+
+def test_speed_that_varies_in_time_alone_is_exact():
+    sol = ring(u.diff(t) + 40 * sp.cos(7 * t) * u.diff(x)).solve(pk.LagrangianPINN(), verify=False)
+    at = scattered()
+    assert np.abs(sol(**at) - np.sin(at["x"] - 40 / 7 * np.sin(7 * at["t"]))).max() < EXACT
+
+
+def test_characteristics_are_learned():
+    """Measured 5e-6 after 60 steps of a small network."""
+    sol = damped(1, 1).solve(SMALL, max_steps=60, verify=False, time_limit=60)
+    at = scattered()
+    label = at["x"].copy()
+    for _ in range(200):  # fixed point of x0 = x - (1 - e^-t) sin x0
+        label = at["x"] - (1 - np.exp(-at["t"])) * np.sin(label)
+    exact = np.exp(-at["t"]) * np.sin(label)
+    assert np.linalg.norm(sol(**at) - exact) < 1e-3 * np.linalg.norm(exact)
+
+
+def test_initial_data_are_exact_whatever_the_training():
+    sol = damped(1, 1).solve(SMALL, max_steps=1, verify=False)
+    places = np.linspace(0, 6, 50)
+    np.testing.assert_allclose(sol(t=0.0, x=places), np.sin(places), atol=1e-12)
+
+
+def test_a_shock_is_reported_with_time_and_place():
+    sol = ring(u.diff(t) + pk.div(u**2 / 2), end=1.5).solve(pk.LagrangianPINN(), verify=False)
+    assert sol.status is pk.Status.SHOCK and not sol.ok
+    assert sol.stats.more["shock_time"] == pytest.approx(1.0, rel=1e-2)
+    assert sol.stats.more["shock_place"] == pytest.approx([math.pi], rel=1e-2)
+    label = 1.0
+    assert sol(t=0.95, x=label + 0.95 * math.sin(label)) == pytest.approx(
+        math.sin(label), abs=EXACT
+    )
+    assert np.isnan(sol(t=1.2, x=1.0))
+
+
+@pytest.mark.slow
+def test_a_shock_of_a_trained_map_is_reported():
+    sol = damped(sp.Rational(1, 2), 2).solve(
+        pk.LagrangianPINN(engine=pk.CausalPINN(width=10, depth=2, target=1e-4)),
+        verify=False,
+        time_limit=60,
+    )
+    assert sol.status is pk.Status.SHOCK
+    assert sol.stats.more["shock_time"] == pytest.approx(2 * math.log(2), rel=1e-2)
+
+
+def test_before_breaking_it_solves():
+    sol = ring(u.diff(t) + pk.div(u**2 / 2), end=0.95).solve(pk.LagrangianPINN(), verify=False)
+    assert sol.stats.more["least_jacobian"] == pytest.approx(0.05, rel=1e-2)
+    assert sol.stats.stopped_by is pk.Status.OK
+
+
+def test_windows_hand_over_the_map():
+    engine = pk.CausalPINN(width=10, depth=1, windows=2, target=1e-3)
+    sol = damped(1, 1).solve(pk.LagrangianPINN(engine=engine), verify=False, max_steps=300)
+    assert sol.stats.more["windows"] == 2
+    near = [sol(t=0.5, x=1.0), sol(t=0.5 + 1e-9, x=1.0)]
+    assert near[0] == pytest.approx(near[1], abs=1e-6)
+
+
+def test_saved_and_loaded_it_is_the_same(tmp_path: Path):
+    for number, (problem, solver) in enumerate(
+        ((Convection(), pk.LagrangianPINN()), (damped(1, 1), SMALL))
+    ):
+        sol = problem.solve(solver, max_steps=2, verify=False)
+        sol.save(tmp_path / f"{number}.pinn")
+        back = pk.load(tmp_path / f"{number}.pinn")
+        at = scattered(20)
+        np.testing.assert_array_equal(back(**at), sol(**at))
+        np.testing.assert_array_equal(back[u.diff(x)](**at), sol[u.diff(x)](**at))
+
+
+def test_resumed_equals_uninterrupted(tmp_path: Path):
+    def numbers(sol):
+        return torch.cat([v.flatten() for v in sol.approximation.to_state()[1].values()])
+
+    path = tmp_path / "c"
+    damped(1, 1).solve(SMALL, max_steps=4, verify=False, checkpoint=(path, 2))
+    resumed = damped(1, 1).solve(SMALL, max_steps=8, verify=False, resume=path)
+    whole = damped(1, 1).solve(SMALL, max_steps=8, verify=False)
+    assert torch.equal(numbers(resumed), numbers(whole))
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        (ring(u.diff(t) - u.diff(x, 2)), "nothing is transported"),
+        (ring(u.diff(t) + pk.parameter("c", initial=1.0) * u.diff(x)), "unknown parameters"),
+    ],
+)
+def test_refusals(problem, reason):
+    assert re.search(reason, pk.LagrangianPINN().supports(problem) or "")
+    with pytest.raises(pk.UnsupportedProblemError, match=reason):
+        problem.solve(pk.LagrangianPINN())
+
+
+def test_chosen_where_convection_dominates():
+    solver, reason = pk.choose_solver(Convection())
+    assert isinstance(solver, pk.LagrangianPINN)
+    assert re.search(r"convection over 7\.9\d* domain lengths, without diffusion", reason)
+    slow = ring(u.diff(t) + u.diff(x) - u.diff(x, 2))
+    assert isinstance(pk.choose_solver(slow)[0], pk.CausalPINN)
+    # Characteristics of u u_x cross at t = 1: with a little diffusion a fixed frame is the safer one.
+    steep = ring(u.diff(t) + u * u.diff(x) - u.diff(x, 2) / 1000, end=2)
+    assert isinstance(pk.choose_solver(steep)[0], pk.CausalPINN)
+    law = ring(u.diff(t) + pk.div(u**2 / 2))
+    assert isinstance(pk.choose_solver(law)[0], pk.LagrangianPINN)
+
+
+def test_the_engine_must_be_the_causal_one():
+    with pytest.raises(TypeError, match="must be a CausalPINN"):
+        pk.LagrangianPINN(engine=3)  # type: ignore[arg-type]
