@@ -35,7 +35,7 @@ from pinnkit.lower.residuals import compile_residuals, group_terms, lowering_ref
 from pinnkit.lower.scales import FieldScale, estimate_field_scales
 from pinnkit.nn import MLP
 from pinnkit.solvers.base import AbstractSolver, Answer, Env
-from pinnkit.solvers.causal_pinn import CausalPINN, CausalState
+from pinnkit.solvers.causal_pinn import SOLVED, CausalPINN, CausalState
 from pinnkit.solvers.collocation import Collocation, flat_parameters
 from pinnkit.solvers.windows import HANDOVER_TOL, Window, as_approximation, network_size
 
@@ -171,7 +171,8 @@ class LagrangianState(CausalState):
         ends = [low + s * (high - low) for s in (self.window.start, self.window.end)]
         self.crossing = _first_crossing(self.approximation(), *ends)
         if self.crossing is not None:
-            self.ended = Status.SHOCK
+            # The map of a window that was not learned folds too, where nothing breaks.
+            self.ended = Status.SHOCK if self.best < SOLVED else Status.STALLED
             return
         super().close()
 
