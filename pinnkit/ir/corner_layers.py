@@ -93,6 +93,8 @@ def _sides(nf: NormalForm, u: sp.Expr, initial: sp.Expr) -> list[sp.Expr]:
     for c in nf.conditions:
         if c.kind != "dirichlet" or c.target != u or c.face.coord != x or c.value is None:
             continue
+        if c.face.where != sp.true:  # a wall that comes or goes in time sends out other layers
+            continue
         wall = _number(c.value, nf.time, start)
         inside = _number(initial, x, c.face.value)
         if wall is None or inside is None:

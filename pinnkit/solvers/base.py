@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from pinnkit.errors import Status
+from pinnkit.ir.normal_form import NormalForm
 from pinnkit.solution.approximation import Answer
 from pinnkit.train.loop import TrainingState
 
-__all__ = ["AbstractSolver", "Answer", "Env", "State"]
+__all__ = ["AbstractSolver", "Answer", "Env", "State", "unknowns_refusal"]
 
 State = TrainingState
 
@@ -70,3 +71,16 @@ class AbstractSolver(ABC):
     @abstractmethod
     def finish(self, problem: Any, state: Any) -> Answer:
         """The best answer so far. Changes nothing: it is also called in the middle of training."""
+
+
+def unknowns_refusal(nf: NormalForm, solver: str) -> str | None:
+    """Why a solver that determines nothing but fields cannot take the problem; None if it can."""
+    if nf.parameters:
+        names = ", ".join(str(p) for p in nf.parameters)
+        return (
+            f"{solver} does not determine unknown parameters yet ({names}). "
+            "Give them values with remake(parameters=...)."
+        )
+    if nf.observations:
+        return f"{solver} does not use Observations yet. Drop them, or wait for the next version."
+    return None

@@ -26,7 +26,7 @@ from torch import Tensor
 from pinnkit.errors import Status
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.residuals import lowering_refusal
-from pinnkit.solvers.base import AbstractSolver, Answer, Env
+from pinnkit.solvers.base import AbstractSolver, Answer, Env, unknowns_refusal
 from pinnkit.solvers.collocation import Batch, flat_parameters, load_parameters
 from pinnkit.solvers.windows import Window, as_approximation, open_window
 from pinnkit.train.causality import CausalSchedule, causal_weights, slice_means
@@ -119,13 +119,8 @@ class CausalPINN(AbstractSolver):
         reason = lowering_refusal(nf)
         if reason is not None:
             return reason
-        if nf.parameters:
-            names = ", ".join(str(p) for p in nf.parameters)
-            return f"CausalPINN does not determine unknown parameters yet ({names}). Give them values with remake(parameters=...)."
-        if nf.observations:
-            return (
-                "CausalPINN does not use Observations yet. Drop them, or wait for the next version."
-            )
+        if (reason := unknowns_refusal(nf, "CausalPINN")) is not None:
+            return reason
         if _may_shock(nf):
             return (
                 "a nonlinear first-order conservation law may form shocks, where no smooth network "

@@ -34,7 +34,7 @@ from pinnkit.lower.projection import ProjectedField
 from pinnkit.lower.residuals import compile_residuals, group_terms, lowering_refusal
 from pinnkit.lower.scales import FieldScale, estimate_field_scales
 from pinnkit.nn import MLP
-from pinnkit.solvers.base import AbstractSolver, Answer, Env
+from pinnkit.solvers.base import AbstractSolver, Answer, Env, unknowns_refusal
 from pinnkit.solvers.causal_pinn import SOLVED, CausalPINN, CausalState
 from pinnkit.solvers.collocation import Collocation, flat_parameters
 from pinnkit.solvers.windows import HANDOVER_TOL, Window, as_approximation, network_size
@@ -89,12 +89,12 @@ class LagrangianPINN(AbstractSolver):
         reason = lowering_refusal(nf)
         if reason is not None:
             return reason
-        if nf.parameters:
-            names = ", ".join(str(p) for p in nf.parameters)
-            return f"LagrangianPINN does not determine unknown parameters ({names}). Give them values with remake(parameters=...)."
-        if nf.observations or nf.integrals:
-            what = "Observations" if nf.observations else "integral conditions"
-            return f"LagrangianPINN does not use {what}. Drop them, or use another solver."
+        if (reason := unknowns_refusal(nf, "LagrangianPINN")) is not None:
+            return reason
+        if nf.integrals:
+            return (
+                "LagrangianPINN does not use integral conditions. Drop them, or use another solver."
+            )
         return label_refusal(nf)
 
     def init(self, problem: Any, env: Env) -> LagrangianState | ClosedState:
