@@ -24,6 +24,7 @@ __all__ = ["FieldGrid", "GridApproximation", "from_time_grid"]
 
 Array = np.ndarray
 CHUNK = 4_000_000  # numbers gathered at once
+MOST_PER_POINT = 4  # numbers on a grid that cost less than one point gathered by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,12 @@ class FieldGrid:
     values: Array
 
     def at(self, points: Array, alpha: Sequence[int]) -> Array:
-        """A derivative at scattered points (n, d)."""
+        """A derivative at points (n, d); parts of a tensor product are read axis by axis."""
+        columns = [np.unique(column, return_inverse=True) for column in points.T]
+        table_size = np.prod([len(x) for x, _ in columns], dtype=float)
+        if len(columns) > 1 and table_size <= MOST_PER_POINT * len(points):
+            table = self.on_grid([x for x, _ in columns], alpha)
+            return table[tuple(number.ravel() for _, number in columns)]
         width = int(np.prod([b.index.shape[1] for b in self.bases], dtype=int))
         step = max(1, CHUNK // max(width, 1))
         parts = [self._at(points[i : i + step], alpha) for i in range(0, len(points), step)]

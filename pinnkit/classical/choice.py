@@ -23,6 +23,8 @@ from pinnkit.classical.expressions import find_leaves
 from pinnkit.classical.features import find_breaks
 from pinnkit.classical.implicit import IntegrationError
 from pinnkit.classical.ladders import DifferenceLadder, ElementLadder, Ladder, drop_counts
+from pinnkit.classical.linearly_implicit import PeriodicDifferenceLadder
+from pinnkit.classical.pencil import constraint_refusal
 from pinnkit.classical.semilinear import split_semilinear
 from pinnkit.classical.shock_ladder import MUSCL_HEUN, ShockLadder
 from pinnkit.classical.tableaux import lobatto_tableau
@@ -61,7 +63,10 @@ def supports(nf: NormalForm) -> str | None:
         jump_positions(nf)
     except UnsupportedProblemError as error:
         return str(error)
-    return law_refusal(nf) if _is_quasilinear_first_order(nf) else None
+    if _is_quasilinear_first_order(nf):
+        return law_refusal(nf)
+    # In one dimension elements try what Fourier modes cannot.
+    return constraint_refusal(nf) if len(nf.space) == 2 else None
 
 
 def choose_ladder(nf: NormalForm, variant: str) -> Ladder:
@@ -74,9 +79,12 @@ def choose_ladder(nf: NormalForm, variant: str) -> Ladder:
     # Uniform nodes and steps cannot follow narrow features; elements can.
     narrow = any(find_breaks(nf).values())
     split = None if narrow else split_semilinear(nf)
-    # In one dimension elements follow kinks and layers; in two Fourier modes are far cheaper.
-    if split is not None and (len(nf.space) == 2) == (variant == "primary"):
-        return SpectralLadder(nf, split)
+    if split is not None and constraint_refusal(nf) is None:
+        # In one dimension elements follow kinks and layers; in two Fourier modes are far cheaper.
+        if (len(nf.space) == 2) == (variant == "primary"):
+            return SpectralLadder(nf, split)
+        if len(nf.space) == 2:
+            return PeriodicDifferenceLadder(nf, split)
     if variant == "primary":
         elements = ElementLadder(nf)
         return elements if rates is None else FirstThatWorks([ExplicitLadder(nf, *rates), elements])

@@ -100,6 +100,7 @@ def _climb(ladder: Ladder, nf: NormalForm, tol: float, start: float, deadline: f
     gaps: list[np.ndarray] = []
     costs: list[float] = []
     finished, reason = False, ""
+    unread = 0.0
     stopped_by = Status.TIME_LIMIT
     while True:
         began = time.monotonic()
@@ -123,12 +124,14 @@ def _climb(ladder: Ladder, nf: NormalForm, tol: float, start: float, deadline: f
             gap = relative_differences(previous, current)
             gap[~np.isfinite(gap)] = np.inf
             gaps.append(gap)
-            errors = _extrapolated(gaps)
+            # Levels stored at the same instants miss the same between them.
+            errors = _extrapolated(gaps) + unread
             info["difference"] = float(gap.max())
             # A gap of a level that was repeated rather than refined can be smaller than its error;
             # the best level is the last one, whatever the gaps say, unless things got worse.
             if best is None or errors.max() <= best[1].max():
                 best = (previous, errors)
+        unread = info.get("unread", 0.0)
         levels.append(info)
         log.info("reference level %d: %s", len(levels), info)
         if best is not None and len(levels) >= FEWEST_LEVELS and best[1].max() <= tol:

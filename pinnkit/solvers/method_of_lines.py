@@ -48,13 +48,14 @@ class MethodOfLines(AbstractSolver):
     """Method of lines, refined in space and time until the estimated error is below `tol`.
 
     Space: orthogonal spline collocation on elements that adapt to the solution. Time: Radau IIA of
-    order 13 for everything with space or algebraic equations. Steady problems: Newton. Nonlinear
-    first-order conservation laws under `div`: WENO5 with local Lax-Friedrichs splitting and SSP-RK3
-    on uniform meshes, which gives the entropy solution, shocks included. The estimate is the distance
-    between the two finest levels, extrapolated by the order the levels show (with shocks 1/2 in L2:
-    there 1e-2 is a good answer, and 1e-3 out of reach). It is `sol.stats.more["own_error"]`: with
-    `verify=False`, where nothing independent looks at the answer, the only number there is, and the
-    status is UNVERIFIED.
+    order 13 for everything with space or algebraic equations. On tori in two dimensions: Fourier
+    modes and ETDRK4, fields without a rate (pressure, streamfunction) eliminated mode by mode.
+    Steady problems: Newton. Nonlinear first-order conservation laws under `div`: WENO5 with local
+    Lax-Friedrichs splitting and SSP-RK3 on uniform meshes, which gives the entropy solution, shocks
+    included. The estimate is the distance between the two finest levels, extrapolated by the order
+    the levels show (with shocks 1/2 in L2: there 1e-2 is a good answer, and 1e-3 out of reach). It
+    is `sol.stats.more["own_error"]`: with `verify=False`, where nothing independent looks at the
+    answer, the only number there is, and the status is UNVERIFIED.
 
     Narrow features of sources, coefficients and data are looked for first and get elements and steps
     of their own; what a mesh still misses of them counts as error.
@@ -65,7 +66,8 @@ class MethodOfLines(AbstractSolver):
 
     Supports ODE systems, steady and evolution problems on intervals and rectangles, any order.
     Not: unknown parameters, regions other than boxes, three space dimensions, shocks of equations that are not written in flux form.
-    References: de Boor & Swartz 1973 (collocation), Hairer & Wanner 1996 (Radau IIA), Jiang & Shu 1996
+    References: de Boor & Swartz 1973 (collocation), Hairer & Wanner 1996 (Radau IIA), Cox & Matthews
+    2002 (ETDRK4), Jiang & Shu 1996
     (WENO5), Shu & Osher 1988 (SSP-RK3).
     """
 
