@@ -66,7 +66,7 @@ class CausalSchedule:
     References: wang2024causality.
     """
 
-    strengths: Sequence[float] = (1.0, 1e1, 1e2, 1e3, 1e4, 1e5)
+    strengths: Sequence[float] = (1.0, 1e1, 1e2, 1e3)
     stop_weight: float = 0.95
 
     def eps(self, stage: int) -> float:
@@ -78,8 +78,10 @@ class CausalSchedule:
         return stage >= len(self.strengths)
 
     def advance(self, stage: int, means: Tensor) -> int:
-        """The next stage if the weight at the end of the window is large enough, else the same."""
-        if self.is_last(stage):
-            return stage
-        end = causal_weights(means.new_ones(1), means, self.eps(stage))
-        return stage + 1 if float(end) > self.stop_weight else stage
+        """The first stage from this one on whose weight at the end of the window is too small yet."""
+        while not self.is_last(stage):
+            end = causal_weights(means.new_ones(1), means, self.eps(stage))
+            if float(end) <= self.stop_weight:
+                break
+            stage += 1
+        return stage

@@ -76,7 +76,8 @@ def test_schedule_advances_on_small_residuals_and_ends_with_all_weights_one():
     small = torch.full((4, 1), 1e-3, dtype=torch.float64)
     large = torch.full((4, 1), 1.0, dtype=torch.float64)
     assert schedule.advance(0, large) == 0
-    assert schedule.advance(0, small) == 1
+    assert schedule.advance(0, small) == 2  # as far as the weights allow, not one by one
+    assert schedule.advance(0, 30 * small) == 1
     assert schedule.advance(1, small) == 2
     assert schedule.is_last(2) and schedule.eps(2) == 0.0
     times = torch.linspace(0, 1, 5, dtype=torch.float64)

@@ -1,5 +1,6 @@
 """Optimisers against their algebra: equal spaces, the secant equation, the least-squares optimum."""
 
+import functools
 import math
 from typing import Any
 
@@ -7,12 +8,14 @@ import pytest
 import torch
 
 import pinnkit as pk
+from pinnkit.nn import MLP
 from pinnkit.solvers.base import Env
-from pinnkit.train import LBFGS, SOAP, AbstractOptimiser, NysNewtonCG
+from pinnkit.train import LBFGS, SOAP, AbstractOptimiser, NysNewtonCG, gauss_newton
 from pinnkit.train.adam import Adam
 from pinnkit.train.checkpoint import read_archive, write_archive
 from pinnkit.train.gauss_newton import GaussNewton
 from pinnkit.train.lbfgs import two_loops
+from pinnkit.train.least_squares import RowSystem
 from pinnkit.train.line_search import strong_wolfe
 from pinnkit.train.newton_cg import hessian_product
 from pinnkit.train.nystrom import nystrom, nystrom_inverse
@@ -176,6 +179,69 @@ def test_gauss_newton_solves_rosenbrock():
     assert report.loss < 1e-20
 
 
+def _steps_to(loss, method, model, theta, most=2000):
+    memory = method.init(theta)
+    for k in range(most):
+        if method.step(model, memory).new_loss < loss:
+            return k + 1
+    return most
+
+
+def test_acceleration_follows_curved_valleys():
+    theta = torch.tensor([-1.2, 1.0] * 3, dtype=torch.float64)
+    straight = GaussNewton(momentum=0.0, acceleration=False)
+    curved = GaussNewton(momentum=0.0)
+    model = Rosenbrock(3)
+    steps = [_steps_to(1e-20, method, model, theta) for method in (curved, straight)]
+    assert steps[0] <= 0.75 * steps[1]
+
+
+def test_acceleration_changes_nothing_where_nothing_bends():
+    model = Linear(9, 5)
+    steps = []
+    for acceleration in (True, False):
+        method = GaussNewton(acceleration=acceleration, momentum=0.0)
+        memory = method.init(start(5))
+        method.step(model, memory)
+        steps.append(memory["theta"])
+    assert torch.allclose(*steps, rtol=1e-12, atol=1e-13)
+
+
+def test_acceleration_is_the_second_order_of_the_damped_path():
+    """The step to r(theta) = (1 - s) r, to second order: what is left over falls like |r|^3."""
+
+    class Bent(Linear):
+        def residual(self, theta):
+            y = self.a @ theta
+            return y + 0.3 * y**2 - self.b
+
+        def rows(self, theta):
+            return self.residual(theta), torch.func.jacrev(self.residual)(theta)
+
+    left = []
+    for size in (1e-2, 1e-3):
+        model = Bent(4, 4)
+        model.b = size * torch.tensor([1.0, -0.5, 0.3, 0.8], dtype=torch.float64)
+        method = GaussNewton(momentum=0.0, damping=1e-14, floor=1e-15)
+        memory = method.init(torch.zeros(4, dtype=torch.float64))
+        left.append(math.sqrt(method.step(model, memory).new_loss))
+    assert 2.8 < math.log10(left[0] / left[1]) < 3.3
+
+
+@pytest.mark.parametrize("space", ["parameters", "samples", "rows", "sketch"])
+def test_every_system_responds_alike(space):
+    model = Linear(7, 5)
+    r, rows = model.rows(start(5))
+    if space == "sketch":
+        system = gauss_newton._Sketched(r, rows, 7, 0)
+    elif space == "rows":
+        system = RowSystem(r, rows)
+    else:
+        system = gauss_newton._System(r, rows, space)
+    step = system.solve(1e-2, torch.zeros(5, dtype=torch.float64))
+    assert torch.allclose(system.respond(r), step, rtol=1e-9)
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_broyden_update_obeys_the_secant_equation(first):
     """H+ y = s, H+ positive definite."""
@@ -267,7 +333,8 @@ def test_every_optimiser_trains_a_network(method):
     problem = pk.PDESystem(
         [y.diff(t) + y], domain=pk.Interval(t, 0, 1), conditions=[pk.Initial(y, 1)]
     )
-    solver = pk.CausalPINN(width=6, depth=2, points=30, optimiser=method, adaptive=False)
+    network = functools.partial(MLP, width=6, depth=2)  # all of it trained, hidden layers too
+    solver = pk.CausalPINN(network=network, points=30, optimiser=method, adaptive=False)
     env = Env(torch.device("cpu"), torch.float64, torch.Generator().manual_seed(0), 0)
     state = solver.init(problem, env)
     losses = [solver.step(problem, state)["loss"] for _ in range(40)]
