@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pinnkit.nn.layers import make_activation, make_linear
+from pinnkit.nn.layers import FactorisedLinear, make_activation, make_linear
 
 __all__ = [
     "MLP",
@@ -37,7 +37,9 @@ class MLP(nn.Module):
         width, depth: Width and number of hidden layers.
         activation: "tanh", "sin", "silu", "gelu", "sigmoid" or "softplus".
         factorised: Use random weight factorisation in every layer.
-        generator: Source of the initial weights (Glorot normal, zero biases).
+        gain: Factor on the initial weights of the first layer.
+        spread: Initial biases of the hidden layers are uniform in [-spread, spread].
+        generator: Source of the initial weights (Glorot normal).
         dtype: Floating type of the parameters.
 
     >>> net = MLP(2, 1, width=8, depth=2, generator=torch.Generator().manual_seed(0))
@@ -54,6 +56,8 @@ class MLP(nn.Module):
         *,
         activation: str = "tanh",
         factorised: bool = False,
+        gain: float = 1.0,
+        spread: float = 0.0,
         generator: torch.Generator,
         dtype: torch.dtype = torch.float64,
     ) -> None:
@@ -66,6 +70,8 @@ class MLP(nn.Module):
             "depth": depth,
             "activation": activation,
             "factorised": factorised,
+            "gain": gain,
+            "spread": spread,
         }
         widths = [inputs] + [width] * depth
         layers: list[nn.Module] = []
@@ -76,6 +82,19 @@ class MLP(nn.Module):
             ]
         layers.append(make_linear(width, outputs, generator, dtype, factorised=factorised))
         self.layers = nn.Sequential(*layers)
+        if gain == 1.0 and spread == 0.0:
+            return
+        with torch.no_grad():
+            for k, layer in enumerate(layers[:-1:2]):
+                assert isinstance(layer, (nn.Linear, FactorisedLinear))
+                if k == 0:
+                    size = layer.factor if isinstance(layer, FactorisedLinear) else layer.weight
+                    size.mul_(gain)
+                if spread:
+                    uniform = torch.rand(
+                        width, generator=generator, dtype=dtype, device=generator.device
+                    )
+                    layer.bias.copy_(spread * (2 * uniform - 1))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z)

@@ -10,6 +10,9 @@ condition, integral and seam, all residuals scaled to O(1).
 
 from __future__ import annotations
 
+import copy
+import functools
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +40,8 @@ __all__ = [
     "flat_parameters",
     "load_parameters",
 ]
+
+logger = logging.getLogger(__name__)
 
 CANDIDATES = 4  # candidates per chosen point of the residual-adaptive sampler
 
@@ -128,6 +133,7 @@ class Collocation:
         self.last_drawn = 0
         self._rows: Tensor | None = None
         self._probe: list[Part] = []
+        self._compiled: dict[int, Callable[[Tensor], Tensor]] = {}
 
     @property
     def equations(self) -> int:
@@ -141,18 +147,19 @@ class Collocation:
         *,
         adaptive: bool,
         time_weight: Any = None,
+        coarse: bool = False,
     ) -> Batch:
         """Fresh points: `n` inside, `face_density * n^((d-1)/d)` on every face.
 
         With `adaptive` half of them follow the residual: p ~ |r| / mean + 1 (causally weighted, so
         that times that still wait attract nobody). The points are not importance-weighted: the loss
         itself moves to where the residual is.
-        `time_weight(times)` gives the causal weight of interior points.
+        `time_weight(times)` gives the causal weight of interior points; `coarse` is for the `Batch`.
         """
         parts = []
         for index, group in enumerate(self.groups):
             if group.kind == "interior":
-                points = self._interior(group, n, generator, adaptive, time_weight)
+                points = self._interior(index, n, generator, adaptive, time_weight)
                 part = self._part(index, points)
                 if time_weight is not None:
                     weights = part.weights * time_weight(self.scaled_times(points))[:, None]
@@ -164,7 +171,7 @@ class Collocation:
                 part = self._part(index, self._on_group(group, count, generator))
             parts.append(part)
         self.last_drawn = sum(len(p.points) for p in parts)
-        return Batch(self, parts)
+        return Batch(self, parts, coarse=coarse)
 
     def _part(self, index: int, points: Tensor) -> Part:
         """Points of a group with the weights of its mean square."""
@@ -207,18 +214,41 @@ class Collocation:
     def evaluate(self, part: Part) -> Tensor:  # shape: (n, e)
         """Residuals of a part, without a graph."""
         with torch.no_grad():
-            return self.groups[part.index].evaluate(self.model, part.points)
+            return self.columns(part.index, part.points)
 
-    def buffer(self, n: int) -> Tensor:
+    def compile(self) -> None:
+        """Evaluate equations through torch.compile from now on; not their rows, which need the tape."""
+        # Inside the domain only: on faces there is little to gain for the time compiling takes.
+        self._compiled = {
+            index: torch.compile(functools.partial(group.evaluate, self.model), dynamic=True)
+            for index, group in enumerate(self.groups)
+            if group.kind == "interior"
+        }
+
+    def columns(self, index: int, points: Tensor) -> Tensor:  # shape: (n, e)
+        """Residuals of a group, compiled where that was asked for and works."""
+        if index in self._compiled:
+            try:
+                return self._compiled[index](points)
+            except Exception as fault:  # no compiler, or one of its own faults
+                logger.warning("torch.compile failed, going on without it: %s", fault)
+                self._compiled.clear()
+        return self.groups[index].evaluate(self.model, points)
+
+    def buffer(self, n: int, dtype: torch.dtype) -> Tensor:
         """Room for n rows, kept between steps: fresh pages cost more than the products."""
-        if self._rows is None or self._rows.shape[0] < n:
-            like = self.params[0]
-            self._rows = torch.empty(n, self.size, dtype=like.dtype, device=like.device)
+        if self._rows is None or self._rows.shape[0] < n or self._rows.dtype != dtype:
+            self._rows = torch.empty(n, self.size, dtype=dtype, device=self.params[0].device)
         return self._rows[:n]
+
+    @functools.cached_property
+    def coarse_model(self) -> FieldModel:
+        """The same ansatz in float32; its parameters are set before every use."""
+        return copy.deepcopy(self.model).float()
 
     def _interior(
         self,
-        group: Group,
+        index: int,
         n: int,
         generator: torch.Generator,
         adaptive: bool,
@@ -232,7 +262,7 @@ class Collocation:
         if not adaptive:
             return points
         with torch.no_grad():
-            size = group.evaluate(self.model, points).norm(dim=1)
+            size = self.columns(index, points).norm(dim=1)
             if time_weight is not None:
                 size = size * time_weight(self.scaled_times(points)).sqrt()
         if not bool(torch.isfinite(size).all()):
@@ -275,14 +305,21 @@ class Collocation:
 
 
 class Batch:
-    """Frozen points with frozen weights: the `ResidualModel` of one or several steps."""
+    """Frozen points with frozen weights: the `ResidualModel` of one or several steps.
 
-    def __init__(self, owner: Collocation, parts: Sequence[Part]) -> None:
-        self.owner, self.parts = owner, tuple(parts)
+    Args:
+        owner, parts: Whose residuals, and where.
+        coarse: Give the rows in float32. Residuals and gradients keep the parameters' precision.
+    """
+
+    def __init__(self, owner: Collocation, parts: Sequence[Part], *, coarse: bool = False) -> None:
+        self.owner, self.parts, self.coarse = owner, tuple(parts), coarse
         # Rows of negligible weight cost as much as any other and change nothing.
         self._kept = [p for p in map(_drop_negligible, self.parts) if len(p.points)]
         self.size = sum(p.weights.numel() for p in self._kept)
         self.shapes = [tuple(p.shape) for p in owner.params]
+        self.row_size = 0.0  # sum of the squared entries of J, where it was asked for coarsely
+        self._last: tuple[Tensor, float, Tensor] | None = None
 
     def residual(self, theta: Tensor) -> Tensor:
         load_parameters(self.owner.params, theta)
@@ -291,30 +328,49 @@ class Batch:
         )
 
     def rows(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        if self.coarse:
+            model = self.owner.coarse_model
+            params = [p for p in model.parameters() if p.requires_grad]
+            load_parameters(params, theta)
+            rows = self._rows_of(model, params)[1]
+            self.row_size = float(rows.square().sum())
+            return self.residual(theta), rows
         load_parameters(self.owner.params, theta)
-        out = self.owner.buffer(self.size)
+        return self._rows_of(self.owner.model, self.owner.params)
+
+    def _rows_of(
+        self, model: FieldModel, params: Sequence[nn.Parameter]
+    ) -> tuple[Tensor, Tensor]:  # shapes: (N,), (N, P)
+        """Residuals and rows in the precision of the model."""
+        dtype = params[0].dtype
+        out = self.owner.buffer(self.size, dtype)
         residuals, start = [], 0
         for part in self._kept:
-            group, root = self.owner.groups[part.index], part.weights.sqrt()
+            group, root = self.owner.groups[part.index], part.weights.sqrt().to(dtype)
             n, e = part.weights.shape
             target = out[start : start + n * e].view(n, e, -1)
             tape = Tape()
             with torch.enable_grad():
                 # Weighted before it is differentiated: scaling J afterwards would move all of it again.
-                r = group.evaluate(self.owner.model, part.points, tape) * root
-                jacobian_rows(r, tape, self.owner.params, target)
+                r = group.evaluate(model, part.points.to(dtype), tape) * root
+                jacobian_rows(r, tape, params, target)
             residuals.append(r.detach().reshape(-1))
             start += n * e
         return torch.cat(residuals), out
 
     def gradient(self, theta: Tensor) -> tuple[float, Tensor]:
+        if self._last is not None and torch.equal(self._last[0], theta):
+            return self._last[1], self._last[2].clone()
         load_parameters(self.owner.params, theta)
         loss = theta.new_zeros(())
         for part in self._kept:
-            r = self.owner.groups[part.index].evaluate(self.owner.model, part.points)
+            r = self.owner.columns(part.index, part.points)
             loss = loss + (r.square() * part.weights).sum()
         parts = torch.autograd.grad(loss, self.owner.params)
-        return float(loss.detach()), torch.cat([g.reshape(-1) for g in parts])
+        found = float(loss.detach()), torch.cat([g.reshape(-1) for g in parts])
+        # A line search ends where the next step of a quasi-Newton method begins.
+        self._last = theta.clone(), *found
+        return found[0], found[1].clone()
 
     def state_dict(self) -> dict[str, Any]:
         """Points and weights: everything to go on with the same batch after a resume."""
@@ -322,6 +378,7 @@ class Batch:
             "index": [p.index for p in self.parts],
             "points": [p.points for p in self.parts],
             "weights": [p.weights for p in self.parts],
+            "coarse": self.coarse,
         }
 
     @classmethod
@@ -329,7 +386,8 @@ class Batch:
         """The batch that `state_dict` described."""
         like = owner.params[0]
         triples = zip(state["index"], state["points"], state["weights"], strict=True)
-        return cls(owner, [Part(i, p.to(like), w.to(like)) for i, p, w in triples])
+        parts = [Part(i, p.to(like), w.to(like)) for i, p, w in triples]
+        return cls(owner, parts, coarse=state["coarse"])
 
 
 def flat_parameters(params: Sequence[nn.Parameter]) -> Tensor:  # shape: (P,)

@@ -14,7 +14,7 @@ import torch
 
 import pinnkit as pk
 from pinnkit.errors import Status
-from pinnkit.solvers import causal_pinn
+from pinnkit.solvers import causal_state
 from pinnkit.solvers.base import Env
 from pinnkit.solvers.causal_pinn import CausalPINN
 from pinnkit.solvers.collocation import Batch, flat_parameters, load_parameters
@@ -139,7 +139,7 @@ def test_resumed_equals_uninterrupted(cut, windows):
 def test_every_window_gets_its_share_of_the_time(monkeypatch):
     """A target out of reach must not keep the first window polishing until the time is gone."""
     ticks = itertools.count()
-    monkeypatch.setattr(causal_pinn.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(causal_state.time, "perf_counter", lambda: float(next(ticks)))
     problem = decay(length=4.0)
     solver = CausalPINN(width=10, depth=1, windows=4, target=1e-30, patience=10**6)
     env = dataclasses.replace(environment(), time_limit=100.0)  # two looks at the clock a reading
