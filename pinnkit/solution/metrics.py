@@ -35,6 +35,7 @@ __all__ = [
     "Quadrature",
     "Values",
     "compare",
+    "error_at_instants",
     "error_in_time",
     "make_quadrature",
     "sobol_points",
@@ -191,6 +192,16 @@ def error_in_time(
             gap = _relative(_norm(a - b, here.weights), sizes[n], scales[n])
             result[i] = max(result[i], gap if np.isfinite(gap) else math.inf)
     return result
+
+
+def error_at_instants(error: float, times: np.ndarray) -> np.ndarray:
+    """What a space-time error E may be at each instant, if it does not shrink in time: E / sqrt(1 - s).
+
+    s is the share of the time span, and e(s)^2 (1 - s) <= integral of e^2 from s to 1 <= E^2. At the
+    end, where this says nothing, it is what fills the last interval.
+    """
+    left = (times[-1] - times) / (times[-1] - times[0])
+    return error / np.sqrt(np.maximum(left, 1.0 / (len(times) - 1)))
 
 
 def sobol_points(d: int, n: int, *, seed: int) -> np.ndarray:  # shape: (n, d)

@@ -34,7 +34,7 @@ from pinnkit.solution.evaluate import (
     residual_columns,
     user_fields,
 )
-from pinnkit.solution.metrics import Values, compare, error_in_time
+from pinnkit.solution.metrics import Values, compare, error_at_instants, error_in_time
 from pinnkit.solution.verification import JUDGING, Verification, judge
 from pinnkit.train.callbacks import History
 
@@ -183,25 +183,33 @@ class Solution:
     ) -> float:
         """The time up to which the error at each instant is below `tol` (for chaotic systems).
 
+        What the reference itself may be wrong by at an instant is added to the difference from it
+        (`error_at_instants`), so that a coarse reference shortens the claim.
+
         Args:
             tol: Relative to the field's rms over all times.
-            reference: As in `error`; None takes the independent solve.
+            reference: As in `error`; None takes the independent solve. Its own error is known where
+                it is a Solution; anything else is taken as exact.
             time_limit: Seconds for that solve.
         """
         nf = self.normal_form
         if nf.time is None:
             raise ValueError("a steady problem has no horizon")
         if reference is None:
-            found = self.verification.reference or self.verify(time_limit=time_limit).reference
-            if found is None:
+            judged = self.verification
+            if judged.reference is None:
+                judged = self.verify(time_limit=time_limit)
+            if judged.reference is None:
                 raise UnsupportedProblemError(
                     f"no independent solve is known ({self.verification.reason}); pass reference="
                 )
-            values = _values(nf, found)
+            values, own = _values(nf, judged.reference), judged.reference_error
         else:
             values = make_candidate(nf, as_candidate(reference, nf)).values
+            own = (reference.error_estimate or 0.0) if isinstance(reference, Solution) else 0.0
         times = np.linspace(*nf.bounds[nf.time], 201)
         errors = error_in_time(nf, as_candidate(self).values, values, times)
+        errors += error_at_instants(own, times)
         above = np.flatnonzero(~(errors <= tol))
         return float(times[-1] if len(above) == 0 else times[max(above[0] - 1, 0)])
 

@@ -260,6 +260,40 @@ def test_horizon_is_the_time_up_to_which_the_error_is_small():
     assert sol.horizon(1e-3, reference=sp.cos(x)) == pytest.approx(0.5, abs=0.011)
 
 
+@pytest.mark.parametrize("growth", [0, 2, 10])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_no_horizon_is_claimed_that_a_wrong_reference_within_its_error_hides(
+    growth: int, sign: int
+):
+    """The reference errs like exp(growth t), as the answer does, and says how much in space and time."""
+    tol, truth = 1e-3, sp.cos(x)
+    wrong = 2e-4 * sp.exp(growth * (t - sp.Rational(9, 10)))
+    sol = solution({u: truth * (1 + 2 * wrong)})
+    reference = solution({u: truth * (1 + sign * wrong)})
+    true = sol.horizon(tol, reference=truth)
+    own = reference.error(truth)
+    reference.verification = Verification(own, evidence=Evidence.EXACT)
+    sol.verification = Verification(
+        math.nan,
+        reference_error=own,
+        evidence=Evidence.REFERENCE,
+        reference=reference.approximation,
+    )
+    for claim in (sol.horizon(tol), sol.horizon(tol, reference=reference)):
+        assert 0.5 * true <= claim <= true
+
+
+def test_a_space_time_error_bounds_every_instant_of_an_error_that_grows():
+    from pinnkit.solution.metrics import error_at_instants
+
+    times = np.linspace(0, 4, 201)
+    for growth in (0.0, 1.0, 5.0):
+        at = np.exp(growth * times)
+        mean_square = np.sum(0.5 * (at[1:] ** 2 + at[:-1] ** 2)) / 200
+        bound = error_at_instants(math.sqrt(mean_square), times)
+        assert (at <= bound * (1 + 1e-12)).all() and bound[0] == math.sqrt(mean_square)
+
+
 def test_estimates_print_and_bound():
     estimate = pk.Estimate(2.0, 0.1)
     assert estimate.interval95 == pytest.approx((1.804, 2.196), abs=1e-4)
