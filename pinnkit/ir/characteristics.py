@@ -21,12 +21,21 @@ from pinnkit.ir.leaves import derivative_count, field_of, freeze, leaves, steps_
 from pinnkit.ir.normal_form import Equation, NormalForm
 from pinnkit.ir.sampling import evaluate, sample_box
 
-__all__ = ["Convection", "Transport", "find_transport", "initial_values", "measure_convection"]
+__all__ = [
+    "Convection",
+    "Transport",
+    "find_transport",
+    "flow_windows",
+    "initial_values",
+    "measure_convection",
+]
 
 _SAMPLES = 512
 _DOMINANT = 50.0  # Peclet number from which convection shapes the solution
 _FAR = 0.5  # axis lengths: less is no hardship for a fixed frame
 _BEFORE_CROSSING = 0.95  # of the crossing time: beyond it diffusion alone keeps the map invertible
+_STRAIN = 2.0  # largest rate of strain or turn, integrated over a window: two radians
+_INSTANTS = 32
 _OTHERWISE = "Use CausalPINN()."
 
 
@@ -142,6 +151,40 @@ def measure_convection(nf: NormalForm, transport: Transport) -> Convection:
     if max(orders.values(), default=0) > 2:
         peclet = 0.0  # waves disperse across characteristics
     return Convection(peclet, travelled, squeezed * (high - low))
+
+
+def flow_windows(nf: NormalForm, transport: Transport) -> int:
+    """Parts of the time span in each of which the flow is easy to learn.
+
+    If coefficients vary along an axis they oscillate, in the moving frame, once per axis length: a
+    network learns one oscillation in seconds and eight with difficulty. And where the velocity is
+    known, the map is to turn and strain by no more than about two radians.
+    """
+    assert nf.time is not None
+    frozen = freeze([*transport.velocity, *transport.rest.values()])
+    if not any(e.free_symbols & set(nf.space) for e in frozen.exprs):
+        return 1
+    parts = math.ceil(measure_convection(nf, transport).travelled)
+    if not leaves(*transport.velocity):
+        parts = max(parts, math.ceil(_strain(nf, transport.velocity) / _STRAIN))
+    return max(1, parts)
+
+
+def _strain(nf: NormalForm, velocity: tuple[sp.Expr, ...]) -> float:
+    """The integral over time of the largest norm of the velocity's gradient."""
+    assert nf.time is not None
+    low, high = nf.bounds[nf.time]
+    slopes = [sp.diff(a, c) for a in velocity for c in nf.space]
+    points: dict[Any, np.ndarray] = dict(sample_box(nf.coords, nf.bounds, _SAMPLES))
+    total = 0.0
+    for k in range(_INSTANTS):
+        points[nf.time] = np.full(_SAMPLES, low + (high - low) * (k + 0.5) / _INSTANTS)
+        matrices = np.stack([evaluate(e, points) for e in slopes], 1)
+        finite = matrices[np.isfinite(matrices).all(1)]
+        if len(finite):
+            square = finite.reshape(-1, len(nf.space), len(nf.space))
+            total += float(np.linalg.norm(square, ord=2, axis=(1, 2)).max())
+    return total * (high - low) / _INSTANTS
 
 
 def _largest(expr: sp.Expr, points: Mapping[Any, np.ndarray]) -> float:

@@ -7,14 +7,16 @@ Next  `solution` calls, stores and verifies it.
 
 X(t, x0) = x is solved for every point by Newton's method inside a bracket that always holds the
 root: on a periodic axis X(x0 + L) = X(x0) + L, so that k periods are enough where the first guess is
-off by r <= k L. There is no grid and no interpolation.
+off by r <= k L; on any other axis the ends of the labels are a bracket. In several dimensions Newton
+steps are halved until they gain, and particles that are lost even so are followed back in time.
+There is no grid and no interpolation.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import sympy as sp
 import torch
@@ -27,31 +29,55 @@ from pinnkit.lower.approximation import NetworkApproximation, WindowedApproximat
 from pinnkit.lower.expressions import compile_expressions
 from pinnkit.lower.fields import Wanted
 
-__all__ = ["Inner", "LabelFunction", "LagrangianApproximation"]
+__all__ = ["Crossing", "Inner", "Known", "LabelFunction", "LagrangianApproximation", "read_inner"]
 
 Inner = NetworkApproximation | WindowedApproximation
 
 MOST_STEPS = 200  # of Newton or bisection: 60 halvings reach rounding, whatever the map
 ROUNDING = 8  # units in the last place at which a position counts as reached
+DESCENTS = 50  # of Newton in more than one dimension
 BACKTRACKS = 6  # halvings of a Newton step in more than one dimension
+FOLLOWED = 8  # instants at which a lost particle is looked for on its way back
 _PIECE = 50_000
 
 
-class LabelFunction:
-    """Expressions in (t, labels) and the label form's unknowns as one function of points."""
+class Known(Protocol):
+    """The fields of the label that a `LabelForm` has beside its unknowns (`form.known`)."""
 
-    def __init__(self, form: LabelForm, inner: Inner | None, exprs: Sequence[sp.Expr]) -> None:
+    def derivatives(self, points: Tensor, wanted: Wanted) -> list[Tensor]:
+        """As an approximation's, at (t, labels); field indices are those of `form.known`."""
+        ...
+
+
+class LabelFunction:
+    """Expressions in (t, labels), the label form's unknowns and known fields as a function of points."""
+
+    def __init__(
+        self,
+        form: LabelForm,
+        inner: Inner | None,
+        exprs: Sequence[sp.Expr],
+        known: Known | None = None,
+    ) -> None:
         nf = form.nf
-        self.found = leaves(*exprs)
-        self.inner = inner
-        self.wanted = [(nf.fields.index(field_of(lf)), nf.multi_index(lf)) for lf in self.found]
-        self.compiled = compile_expressions(list(exprs), [*nf.coords, *self.found])
+        found = leaves(*exprs)
+        trained = [lf for lf in found if field_of(lf) in nf.fields]
+        others = [lf for lf in found if field_of(lf) in form.known]
+        self.parts = [
+            (source, [(fields.index(field_of(lf)), nf.multi_index(lf)) for lf in part])
+            for source, fields, part in (
+                (inner, nf.fields, trained),
+                (known, form.known, others),
+            )
+        ]
+        self.compiled = compile_expressions(list(exprs), [*nf.coords, *trained, *others])
 
     def __call__(self, points: Tensor) -> list[Tensor]:  # shapes: (n, d) -> (n,) each
         derivatives: list[Tensor] = []
-        if self.wanted:
-            assert self.inner is not None
-            derivatives = self.inner.derivatives(points, self.wanted)
+        for source, wanted in self.parts:
+            if wanted:
+                assert source is not None
+                derivatives += source.derivatives(points, wanted)
         return self.compiled([*points.unbind(1), *derivatives])
 
 
@@ -63,16 +89,24 @@ class LagrangianApproximation:
         inner: Displacement and state over (t, labels); None where all have closed forms.
         until: Time from which characteristics cross: there is no smooth solution any more, and the
             fields are nan.
+        known: The label form's known fields; None where it has none.
     """
 
     kind = "lagrangian"
 
-    def __init__(self, form: LabelForm, inner: Inner | None, until: float = math.inf) -> None:
-        self.form, self.inner, self.until = form, inner, float(until)
+    def __init__(
+        self,
+        form: LabelForm,
+        inner: Inner | None,
+        until: float = math.inf,
+        known: Known | None = None,
+    ) -> None:
+        self.form, self.inner, self.until, self.known = form, inner, float(until), known
         nf = form.nf
         assert nf.time is not None
         self._time = nf.coords.index(nf.time)
         self._space = [nf.coords.index(c) for c in nf.space]
+        self._periodic = torch.tensor([c in nf.periodic for c in nf.space])
         self._shift = LabelFunction(
             form, inner, [p - c for p, c in zip(form.position, nf.space, strict=True)]
         )
@@ -93,7 +127,7 @@ class LagrangianApproximation:
         if key not in self._compiled:
             fields = self.form.source.fields
             exprs = [self.form.eulerian(fields[index], alpha) for index, alpha in key]
-            self._compiled[key] = LabelFunction(self.form, self.inner, exprs)
+            self._compiled[key] = LabelFunction(self.form, self.inner, exprs, self.known)
         inside = points.double()
         late = inside.detach()[:, self._time] > self.until
         pieces = [self._compiled[key](self._at_labels(p)) for p in inside.split(_PIECE)]
@@ -125,9 +159,12 @@ class LagrangianApproximation:
 
     def invert(self, points: Tensor) -> Tensor:  # shapes: (n, d) -> (n, d - 1)
         """Labels without a graph."""
+        return self.wrapped(self.lifted(points))
+
+    def lifted(self, points: Tensor) -> Tensor:  # shapes: (n, d) -> (n, d - 1)
+        """Labels without a graph, whole periods not taken off: continuous in the points."""
         with torch.no_grad():
-            found = self._bracketed(points) if len(self._space) == 1 else self._newton(points)
-            return self._wrapped(found)
+            return self._bracketed(points) if len(self._space) == 1 else self._newton(points)
 
     def slopes(self, points: Tensor) -> tuple[Tensor, Tensor]:  # shapes: (n, k, k), (n, k)
         """F and dX/dt at (t, labels)."""
@@ -137,7 +174,7 @@ class LagrangianApproximation:
 
     def _offset(self, points: Tensor, labels: Tensor) -> Tensor:  # shape: (n, k)
         """X - x for labels that may lie outside the box (periods are added back)."""
-        wrapped = self._wrapped(labels)
+        wrapped = self.wrapped(labels)
         here = points.clone()
         here[:, self._space] = wrapped
         return labels + torch.stack(self._shift(here), 1) - points[:, self._space]
@@ -147,10 +184,14 @@ class LagrangianApproximation:
         low, high = self.form.nf.bounds[self.form.nf.space[0]]
         length = high - low
         x = points[:, self._space[0]]
-        y = 2 * x - (self._offset(points, x[:, None])[:, 0] + x)  # x - shift at x
+        y = self._inside(x[:, None] - self._offset(points, x[:, None]))[:, 0]
         r = self._offset(points, y[:, None])[:, 0]
-        periods = torch.ceil(r.abs() / length) * length
-        left, right = torch.where(r > 0, y - periods, y), torch.where(r > 0, y, y + periods)
+        if bool(self._periodic[0]):
+            periods = torch.ceil(r.abs() / length) * length
+            left, right = torch.where(r > 0, y - periods, y), torch.where(r > 0, y, y + periods)
+        else:
+            left = torch.where(r > 0, torch.full_like(y, low), y)
+            right = torch.where(r > 0, y, torch.full_like(y, high))
         size = torch.finfo(x.dtype).eps * (length + x.abs() + y.abs())
         active = torch.arange(len(x), device=x.device)
         for _ in range(MOST_STEPS):
@@ -160,7 +201,7 @@ class LagrangianApproximation:
                 break
             here, now = points[active], y[active]
             at = here.clone()
-            at[:, self._space[0]] = self._wrapped(now[:, None])[:, 0]
+            at[:, self._space[0]] = self.wrapped(now[:, None])[:, 0]
             slope = self.jacobian(at)
             a, b = left[active], right[active]
             step = now - r[active] / slope
@@ -180,37 +221,62 @@ class LagrangianApproximation:
     def _newton(self, points: Tensor) -> Tensor:  # shape: (n, k)
         """Newton's method with step halving, from the position less its own shift."""
         x = points[:, self._space]
-        y = x - (self._offset(points, x))
+        y, gap = self._descend(points, self._inside(x - self._offset(points, x)))
+        reached = 1e-9 * (1 + x.abs().amax())
+        lost = torch.nonzero(~(gap <= reached)).squeeze(1)
+        if len(lost):
+            here, y[lost] = points[lost], x[lost]
+            since = self.form.span[0]
+            for k in range(1, FOLLOWED + 1):
+                at = here.clone()
+                at[:, self._time] = since + (here[:, self._time] - since) * k / FOLLOWED
+                y[lost], gap[lost] = self._descend(at, y[lost])
+            y[lost[~(gap[lost] <= reached)]] = math.nan  # no value rather than a wrong one
+        return y
+
+    def _descend(self, points: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # shapes: (n, k), (n,)
+        """Labels improved as far as Newton's method goes, and |X - x| there."""
+        y, x = y.clone(), points[:, self._space]
         r = self._offset(points, y)
         size = torch.finfo(x.dtype).eps * (1 + x.abs().amax() + y.abs().amax())
         active = torch.arange(len(x), device=x.device)
-        for _ in range(MOST_STEPS):
+        for _ in range(DESCENTS):
             active = active[r[active].norm(dim=1) > ROUNDING * size]
             if not len(active):
-                return y
+                break
             here = points[active]
             at = here.clone()
-            at[:, self._space] = self._wrapped(y[active])
-            step = torch.linalg.solve(self.slopes(at)[0], r[active])
+            at[:, self._space] = self.wrapped(y[active])
+            step, failed = torch.linalg.solve_ex(self.slopes(at)[0], r[active])
             before, share = r[active].norm(dim=1), x.new_ones(len(active), 1)
             for _ in range(BACKTRACKS):
-                new = self._offset(here, y[active] - share * step)
-                worse = new.norm(dim=1) >= before
+                trial = self._inside(y[active] - share * step)
+                new = self._offset(here, trial)
+                worse = ~(new.norm(dim=1) < before)
                 if not bool(worse.any()):
                     break
                 share = torch.where(worse[:, None], 0.5 * share, share)
-            y[active] = y[active] - share * step
-            r[active] = self._offset(here, y[active])
-        lost = r.norm(dim=1) > 1e-9 * (1 + x.abs().amax())
-        y[lost] = math.nan  # no label found: no value rather than a wrong one
-        return y
+            better = (new.norm(dim=1) < before) & (failed == 0)
+            active, trial, new = active[better], trial[better], new[better]
+            y[active], r[active] = trial, new
+        return y, r.norm(dim=1)
 
-    def _wrapped(self, labels: Tensor) -> Tensor:
-        """Labels inside the box, which repeats along every axis."""
+    def wrapped(self, labels: Tensor) -> Tensor:
+        """Labels inside the box along the axes on which it repeats."""
+        low, length = self._box(labels)
+        inside = low + torch.remainder(labels - low, length)
+        return torch.where(self._periodic.to(labels.device), inside, labels)
+
+    def _inside(self, labels: Tensor) -> Tensor:
+        """Labels no farther out than the sides, where the box does not repeat: nothing is known there."""
+        low, length = self._box(labels)
+        kept = torch.minimum(torch.maximum(labels, low), low + length)
+        return torch.where(self._periodic.to(labels.device), labels, kept)
+
+    def _box(self, like: Tensor) -> tuple[Tensor, Tensor]:  # shapes: (k,), (k,)
         bounds = [self.form.nf.bounds[c] for c in self.form.nf.space]
-        low = labels.new_tensor([b[0] for b in bounds])
-        length = labels.new_tensor([b[1] for b in bounds]) - low
-        return low + torch.remainder(labels - low, length)
+        low = like.new_tensor([b[0] for b in bounds])
+        return low, like.new_tensor([b[1] for b in bounds]) - low
 
     # -- crossing ----------------------------------------------------------------------------------
 
@@ -236,15 +302,24 @@ class LagrangianApproximation:
                 else:
                     late = middle
             _, label = self._smallest(late, labels, fine=True)
-            place = self._wrapped(self.positions(self._points(late, label[None])))[0]
+            place = self.wrapped(self.positions(self._points(late, label[None])))[0]
             return Crossing(late, tuple(map(float, place)))
 
-    def least_jacobian(self, start: float, end: float, *, grid: int = 60) -> float:
+    def least_jacobian(self, start: float, end: float) -> float:
         """The smallest J on a grid of times in [start, end] and labels."""
         with torch.no_grad():
-            labels = self._label_grid(4 * grid if len(self._space) == 1 else grid)
-            times = torch.linspace(start, end, grid, dtype=torch.float64)
+            count, grid = (60, 240) if len(self._space) == 1 else (16, 40)
+            labels = self._label_grid(grid)
+            times = torch.linspace(start, end, count, dtype=torch.float64)
             return min(self._smallest(float(t), labels)[0] for t in times)
+
+    def deformation(self, time: float, *, grid: int = 40) -> float:
+        """The largest factor by which a length is stretched or shrunk, on a grid of labels."""
+        with torch.no_grad():
+            labels = self._label_grid(8 * grid if len(self._space) == 1 else grid)
+            slopes = self.slopes(self._points(time, labels))[0]
+            sizes = torch.linalg.svdvals(slopes)
+            return float(torch.maximum(sizes[:, 0], 1 / sizes[:, -1]).max())
 
     def _smallest(self, time: float, labels: Tensor, *, fine: bool = False) -> tuple[float, Tensor]:
         values = self.jacobian(self._points(time, labels))
@@ -254,7 +329,7 @@ class LagrangianApproximation:
             width = float(labels[1, 0] - labels[0, 0])
             for _ in range(4):
                 around = label + width * torch.linspace(-1, 1, 33, dtype=torch.float64)[:, None]
-                values = self.jacobian(self._points(time, self._wrapped(around)))
+                values = self.jacobian(self._points(time, self.wrapped(around)))
                 best = int(values.argmin())
                 value, label, width = float(values[best]), around[best], width / 16
         return value, label
@@ -287,14 +362,21 @@ class LagrangianApproximation:
     ) -> LagrangianApproximation:
         """The approximation that `to_state` described; ValueError if the parts do not fit."""
         form = to_labels(nf)
-        until = math.inf if spec["until"] is None else float(spec["until"])
-        if spec["inner"] is None:
-            if form.nf.fields:
-                raise ValueError("the file holds no fields along the characteristics")
-            return cls(form, None, until)
-        kinds: dict[str, Any] = {c.kind: c for c in (NetworkApproximation, WindowedApproximation)}
-        inner = kinds[spec["inner"]["kind"]].from_state(spec["inner"]["spec"], tensors, form.nf)
-        return cls(form, inner, until)
+        return cls(form, *read_inner(spec, tensors, form))
+
+
+def read_inner(
+    spec: dict[str, Any], tensors: dict[str, Tensor], form: LabelForm
+) -> tuple[Inner | None, float]:
+    """(fields over the labels, until) of a description; ValueError if the parts do not fit."""
+    until = math.inf if spec["until"] is None else float(spec["until"])
+    if spec["inner"] is None:
+        if form.nf.fields:
+            raise ValueError("the file holds no fields along the characteristics")
+        return None, until
+    kinds: dict[str, Any] = {c.kind: c for c in (NetworkApproximation, WindowedApproximation)}
+    inner = kinds[spec["inner"]["kind"]].from_state(spec["inner"]["spec"], tensors, form.nf)
+    return inner, until
 
 
 class Crossing(tuple[float, tuple[float, ...]]):

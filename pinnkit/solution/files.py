@@ -18,10 +18,12 @@ import torch
 from pinnkit.classical import GridApproximation
 from pinnkit.declare.problem_class import ProblemClass
 from pinnkit.errors import Evidence, Status
+from pinnkit.gp.approximation import GaussianProcessApproximation
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.ir.system_tree import system_from_tree, system_to_tree
 from pinnkit.lower.approximation import NetworkApproximation, WindowedApproximation
 from pinnkit.lower.lagrangian import LagrangianApproximation
+from pinnkit.lower.relabelled import RelabelledApproximation
 from pinnkit.solution.approximation import Approximation
 from pinnkit.solution.estimate import Estimate, SavedSolver, Stats, solver_name
 from pinnkit.solution.solution import Snapshot, Solution
@@ -37,6 +39,8 @@ KINDS: dict[str, type[Approximation]] = {
     "windows": WindowedApproximation,
     "grid": GridApproximation,
     "lagrangian": LagrangianApproximation,
+    "relabelled": RelabelledApproximation,
+    "gaussian_process": GaussianProcessApproximation,
 }
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 MALFORMED = (

@@ -1,6 +1,6 @@
 """Lagrangian PINN: the causal engine on the problem written along its characteristics.
 
-In    a problem of the form u_t + a(u, x, t) . grad u = rest, periodic in space.
+In    a problem of the form u_t + a(u, x, t) . grad u = rest.
 Out   displacement and state over (t, labels), read back at positions, as an `Answer`.
 Next  `driver` judges it against an independent classical solve.
 
@@ -12,39 +12,45 @@ References: mojgani2023kolmogorov; nothing of its released code, whose diffusion
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
-import sympy as sp
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pinnkit.errors import Status
-from pinnkit.ir.characteristics import Transport, find_transport, measure_convection
+from pinnkit.ir.characteristics import Transport, find_transport, flow_windows
 from pinnkit.ir.labels import LabelForm, label_refusal, to_labels
-from pinnkit.ir.leaves import freeze
 from pinnkit.ir.normal_form import NormalForm
-from pinnkit.lower.fields import ExpressionJets, HardForm, make_field_model
 from pinnkit.lower.lagrangian import Crossing, LagrangianApproximation
-from pinnkit.lower.projection import ProjectedField
-from pinnkit.lower.residuals import compile_residuals, group_terms, lowering_refusal
-from pinnkit.lower.scales import FieldScale, estimate_field_scales
-from pinnkit.nn import MLP
+from pinnkit.lower.relabelled import RelabelledApproximation, make_part
+from pinnkit.lower.residuals import lowering_refusal
 from pinnkit.solvers.base import AbstractSolver, Answer, Env, unknowns_refusal
-from pinnkit.solvers.causal_pinn import SOLVED, CausalPINN, CausalState
-from pinnkit.solvers.collocation import Collocation, flat_parameters
-from pinnkit.solvers.windows import HANDOVER_TOL, Window, as_approximation, network_size
+from pinnkit.solvers.causal_pinn import CausalPINN
+from pinnkit.solvers.causal_state import SOLVED, CausalState
+from pinnkit.solvers.collocation import load_parameters
+from pinnkit.solvers.label_windows import (
+    BOTH,
+    FLOW,
+    STATE,
+    LabelWindow,
+    as_lagrangian,
+    at_stage,
+    first_stage,
+    open_label_window,
+)
 
 __all__ = ["LagrangianPINN"]
 
 logger = logging.getLogger(__name__)
 
 TARGET = 1e-5  # root of the held-out loss: errors of 1e-6 to 6e-5 in every case measured
-TERM_DISPLACEMENT = 1e-3  # of the axis: displacement at which terms are sized, where J is still 1
+MOST_DEFORMED = 30.0  # stretching or shrinking of lengths beyond which labels are given out anew
+INSTANTS = 12  # per window, at which the deformation is looked at
+FLOW_SHARE = 0.7  # of a window's seconds, where the states are trained after the flow
 
 
 @final
@@ -64,9 +70,15 @@ class LagrangianPINN(AbstractSolver):
     Args:
         engine: The causal engine that trains displacement and state: width, windows, optimiser, ...
 
-    Supports first-order evolution in one velocity for all fields, periodic in space: constant,
-    variable and solution-dependent speed, sources, diffusion and higher terms.
-    Not: sides that are not periodic, jumps in coefficients, unknown parameters, observations.
+    Windows begin with new labels where the velocity is a function of coordinates alone, and elsewhere
+    once lengths are stretched or shrunk thirtyfold: `deformation`, `least_jacobian` and `relabelled`
+    in `sol.stats.more`. Through open sides particles bring in the Dirichlet value of their entry.
+
+    Supports first-order evolution in one velocity for all fields: constant, variable and
+    solution-dependent speed, sources, diffusion and higher terms on periodic axes and between walls
+    (no normal velocity); open sides where nothing acts on the state and the velocity is known.
+    Not: diffusion or sources beside open sides, jumps in coefficients, unknown parameters,
+    observations.
     References: mojgani2023kolmogorov.
     """
 
@@ -118,14 +130,39 @@ class LagrangianPINN(AbstractSolver):
         stats: dict[str, object] = {"parameters": 0, "points": 0, "windows": 0}
         if isinstance(state, LagrangianState):
             stats = dict(self.engine.finish(problem, state).stats)
+            windows: Any = [*state.closed, state.window]
+            stats["parameters"] = sum(p.numel() for w in windows for p in w.model.parameters())
         approximation = state.approximation()
         if state.crossing is not None:
             stats["shock_time"] = state.crossing.time
             stats["shock_place"] = list(state.crossing.place)
+            stats["after_shock"] = _after_shock(state.form.source)
         else:
-            low, high = _span(state.form)
-            stats["least_jacobian"] = approximation.least_jacobian(low, high)
+            stats |= _map_stats(state, approximation)
         return Answer(approximation=approximation, stats=stats)
+
+
+def _after_shock(nf: NormalForm) -> str:
+    """Who knows the values after the crossing."""
+    if nf.predicates.flux_form:
+        return "MethodOfLines() gives the entropy solution of this law in flux form"
+    return "not determined without flux form: write the speed as div(flux) and use MethodOfLines()"
+
+
+def _map_stats(
+    state: LagrangianState | ClosedState,
+    approximation: LagrangianApproximation | RelabelledApproximation,
+) -> dict[str, object]:
+    """How far the map deforms: in the windows that closed, and in the one that did not."""
+    low, high = _span(state.form)
+    part = _last_part(approximation)
+    start = max(low, part.form.span[0])
+    least, deformation = part.least_jacobian(start, high), part.deformation(high)
+    if isinstance(state, LagrangianState):
+        least = min(least, state.least_jacobian)
+        deformation = max(deformation, state.deformation)
+    count = len(approximation.parts) if isinstance(approximation, RelabelledApproximation) else 1
+    return {"least_jacobian": least, "deformation": deformation, "relabelled": count - 1}
 
 
 class ClosedState:
@@ -133,13 +170,15 @@ class ClosedState:
 
     def __init__(self, form: LabelForm) -> None:
         self.form, self.step = form, 0
-        self.crossing = _first_crossing(LagrangianApproximation(form, None), *_span(form))
+        part = make_part(form, None, None)
+        self.crossing = None if form.passive else _first_crossing(part, *_span(form))
         self.ended: Status | None = Status.OK if self.crossing is None else Status.SHOCK
 
-    def approximation(self) -> LagrangianApproximation:
+    def approximation(self) -> LagrangianApproximation | RelabelledApproximation:
         """The closed form."""
         until = math.inf if self.crossing is None else self.crossing.time
-        return LagrangianApproximation(self.form, None, until)
+        part = make_part(self.form, None, None, until)
+        return part if part.known is None else RelabelledApproximation([part])
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing but the count of steps."""
@@ -151,180 +190,158 @@ class ClosedState:
 
 
 class LagrangianState(CausalState):
-    """The causal state of the label problem; every window that closes is searched for crossings."""
+    """The causal state of the label problem; every window that closes is searched for crossings.
+
+    Labels are given out anew at the start of every window where the velocity is a function of
+    coordinates alone (all windows are then equally easy); elsewhere a window that deforms the map
+    more than `MOST_DEFORMED` is cut short, and new labels follow.
+    """
+
+    window: LabelWindow  # type: ignore[assignment]
 
     def __init__(self, engine: CausalPINN, form: LabelForm, env: Env) -> None:
         super().__init__(engine, form.nf, env)
         self.form = form
-        self.share = 1.0 / (engine.windows or _turns(form))
+        transport = find_transport(form.source)
+        assert isinstance(transport, Transport)
+        self.share = 1.0 / (engine.windows or flow_windows(form.source, transport))
         self.crossing: Crossing | None = None
+        self.deformation, self.least_jacobian = 1.0, math.inf
+        self.flow_best = 0.0
+        self.deadline = math.inf
+        self._trained: LabelWindow | None = None  # its flow is known, its states come next
 
     def make_window(
-        self, start: float, end: float, before: Window | None, *, fresh: bool = True
-    ) -> Window:
+        self, start: float, end: float, before: Any, *, fresh: bool = True
+    ) -> LabelWindow:
         """The ansatz in labels: exact at the start of every window."""
-        return open_label_window(self.form, self.solver, self.env, start, end, before, fresh=fresh)
+        if self._trained is not None:
+            return at_stage(self._trained, STATE)
+        form = self._labels(start, end, before)
+        return open_label_window(
+            form, self.solver, self.env, start, end, before,
+            stage=first_stage(form), fresh=fresh,
+        )  # fmt: skip
+
+    def _labels(self, start: float, end: float, before: LabelWindow | None) -> LabelForm:
+        """The labels of a window: new ones, or those of the window before."""
+        now, then = self._time(start), self._time(end)
+        if self.form.entries:
+            return to_labels(self.form.source, (now, then))  # a long span has distant labels
+        if before is None:
+            return self.form
+        if self.form.relabels and (self.form.passive or before.end < before.planned):
+            return to_labels(self.form.source, (now, self._time(1.0)))
+        return before.form
 
     def close(self) -> None:
         """Go on only where the map of the window just solved can be inverted."""
-        low, high = _span(self.form)
-        ends = [low + s * (high - low) for s in (self.window.start, self.window.end)]
-        self.crossing = _first_crossing(self.approximation(), *ends)
-        if self.crossing is not None:
-            # The map of a window that was not learned folds too, where nothing breaks.
-            self.ended = Status.SHOCK if self.best < SOLVED else Status.STALLED
+        window = self.window
+        window.theta = self.best_theta
+        load_parameters(window.collocation.params, self.best_theta)
+        if window.stage == FLOW:
+            self.flow_best, self._trained = self.best, window
+            self.open(window.start)
+            self._trained = None
             return
+        part = _last_part(self.approximation())
+        ends = [self._time(s) for s in (window.start, window.end)]
+        if not window.form.passive:
+            self.crossing = _first_crossing(part, *ends)
+        self.least_jacobian = min(self.least_jacobian, part.least_jacobian(*ends))
+        if self.crossing is not None or not self.least_jacobian > 0:
+            # The map of a window that was not learned folds too, where nothing breaks.
+            learned = self.crossing is not None and self.best < SOLVED
+            self.ended = Status.SHOCK if learned else Status.STALLED
+            return
+        reached, deformation = _deformed(part, *ends)
+        self.deformation = max(self.deformation, deformation)
+        if reached < ends[1] and window.form.relabels:
+            logger.info("the map has deformed by %.3g at t = %g: new labels", deformation, reached)
+            low, high = _span(self.form)
+            window.end = (reached - low) / (high - low)
+        self.best = max(self.best, self.flow_best)
+        if window.end < 1.0 and window.stage != BOTH:
+            self.window = at_stage(window, BOTH)
+            self.best_theta = self.window.theta
         super().close()
 
-    def approximation(self) -> LagrangianApproximation:
+    def approximation(self) -> LagrangianApproximation | RelabelledApproximation:
         """The windows as they are best known, read at positions."""
         until = math.inf if self.crossing is None else self.crossing.time
-        return LagrangianApproximation(self.form, super().approximation(), until)
+        theta = self.best_theta if self.final and self.best < math.inf else self.memory["theta"]
+        return as_lagrangian(dataclasses.replace(self.window, theta=theta), until)
 
     def state_dict(self) -> dict[str, Any]:
-        """As the engine's, and the crossing."""
+        """As the engine's, and what was found of the map."""
         crossing = None if self.crossing is None else [self.crossing.time, *self.crossing.place]
-        return super().state_dict() | {"crossing": crossing}
+        own = {"crossing": crossing, **{name: getattr(self, name) for name in _NUMBERS}}
+        return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         super().load_state_dict(state)
         found = state["crossing"]
         self.crossing = None if found is None else Crossing(found[0], tuple(found[1:]))
+        for name in _NUMBERS:
+            setattr(self, name, state[name])
 
-
-def open_label_window(
-    form: LabelForm,
-    engine: CausalPINN,
-    env: Env,
-    start: float,
-    end: float,
-    before: Window | None,
-    *,
-    fresh: bool = True,
-) -> Window:
-    """The ansatz u = u_start + (t - t_start) N and the residual groups on [start, end].
-
-    Args:
-        start, end: Shares of the time span.
-        before: The window whose last instant is the start of this one; None at the beginning.
-        fresh: Draw the initial parameters from `env.generator`; else from a throwaway one.
-    """
-    nf = form.nf
-    assert nf.time is not None
-    generator = env.generator if fresh else torch.Generator().manual_seed(0)
-    low, high = _span(form)
-    bounds = {**nf.bounds, nf.time: (low + start * (high - low), low + end * (high - low))}
-    builder = engine.network
-    if builder is None:
-        # A displacement alone is a smooth flow of one variable; states bring derivatives of J.
-        width, depth = (20, 3) if len(nf.fields) == len(form.speeds) else network_size(nf)
-        builder = functools.partial(MLP, width=engine.width or width, depth=engine.depth or depth)
-    soft = _soft_fields(form) if before is None else frozenset()
-    known = estimate_field_scales(nf)
-    scales = {
-        u: FieldScale(form.speeds[u] * (end - start) * (high - low))
-        if u in form.speeds
-        else FieldScale(known[u].scale, known[u].offset if u in soft else 0.0)
-        for u in nf.fields
-    }
-    model = make_field_model(
-        nf,
-        lambda i, o: builder(i, o, generator=generator, dtype=env.dtype),
-        scales=scales,
-        harmonics=engine.harmonics,
-        hard=_hard_form(form, before, bounds[nf.time], soft, env),
-        bounds=bounds,
-        dtype=env.dtype,
-    ).to(env.device)
-    if not soft:
-        _silence(model.network)
-    lengths = [nf.bounds[c][1] - nf.bounds[c][0] for c in nf.space]
-    terms = compile_residuals(
-        nf,
-        {u: FieldScale(TERM_DISPLACEMENT * min(lengths)) if u in form.speeds else known[u]
-         for u in nf.fields},
-    )  # fmt: skip
-    kept = [t for t in terms if t.kind != "initial" or set(t.leaves) & soft]
-    collocation = Collocation(
-        nf, group_terms(kept), model,
-        bounds=bounds, condition_weight=engine.condition_weight, face_density=engine.face_density,
-    )  # fmt: skip
-    return Window(start, end, collocation, flat_parameters(collocation.params))
-
-
-def _hard_form(
-    form: LabelForm,
-    before: Window | None,
-    span: tuple[float, float],
-    soft: frozenset[sp.Expr],
-    env: Env,
-) -> HardForm:
-    """Value at the start of the window, and a factor that vanishes there."""
-    nf = form.nf
-    assert nf.time is not None
-    ramp = (nf.time - sp.Float(span[0], 17)) / sp.Float(span[1] - span[0], 17)
-    factor = ExpressionJets([sp.S.One if u in soft else ramp for u in nf.fields], nf.coords)
-    if before is None:
-        values = {c.fields[0]: c.value for c in nf.conditions}
-        start: list[Any] = [sp.S.Zero if u in soft else values[u] for u in nf.fields]
-        return HardForm(ExpressionJets(start, nf.coords), factor)
-    columns = [nf.coords.index(c) for c in nf.space]
-    earlier = as_approximation(nf, [before])
-    zero = (0,) * len(nf.coords)
-
-    def last_instant(labels: Tensor) -> Tensor:  # shapes: (q, k) -> (q, m)
-        points = labels.new_full((len(labels), len(nf.coords)), span[0])
-        points[:, columns] = labels
-        values = earlier.derivatives(
-            points.to(env.device), [(i, zero) for i in range(len(nf.fields))]
+    def _reopen(self, record: Mapping[str, Any]) -> LabelWindow:
+        before: Any = self.closed[-1] if self.closed else None
+        start, planned = record["start"], record["planned"]
+        form = self._labels(start, planned, before)
+        window = open_label_window(
+            form, self.solver, self.env, start, planned, before, stage=BOTH, fresh=False
         )
-        return torch.stack(values, 1).detach().cpu()
+        parameters = list(window.model.parameters())
+        load_parameters(parameters, record["model"].to(parameters[0]))
+        window = at_stage(window, record["stage"])
+        window.end = record["end"]
+        window.theta = record["theta"].to(parameters[0])
+        load_parameters(window.collocation.params, window.theta)
+        return window
 
-    projected = ProjectedField.fit(
-        last_instant,
-        columns,
-        [nf.bounds[c][0] for c in nf.space],
-        [nf.bounds[c][1] for c in nf.space],
-        [True] * len(columns),
-        tol=HANDOVER_TOL,
-        max_modes={1: 1025, 2: 129}.get(len(columns), 33),
-    )
-    logger.info("labels at t = %g handed over with relative error %.1e", span[0], projected.error)
-    return HardForm(projected.to(dtype=env.dtype), factor)
+    def _allowance(self, start: float, end: float) -> float:
+        """As the engine's, shared by the flow and the states it carries."""
+        if self.env.time_limit is None:
+            return math.inf
+        if self.window.stage == STATE:
+            return math.inf if end >= 1.0 else max(0.0, self.deadline - self.opened)
+        if self.window.stage == BOTH:
+            return super()._allowance(start, end)
+        left = max(0.0, self.env.time_limit - (self.opened - self.started))
+        seconds = left * (end - start) / (1.0 - start)
+        self.deadline = self.opened + seconds
+        return FLOW_SHARE * seconds
+
+    def _time(self, share: float) -> float:
+        low, high = _span(self.form)
+        return low + share * (high - low)
 
 
-def _turns(form: LabelForm) -> int:
-    """Windows to start with: one per axis length travelled, if coefficients vary along the axis.
+_NUMBERS = ("deformation", "least_jacobian", "flow_best")
 
-    In the moving frame such a coefficient oscillates once per axis length; a network learns one
-    oscillation in seconds and eight with difficulty.
+
+def _deformed(part: LagrangianApproximation, start: float, end: float) -> tuple[float, float]:
+    """(instant, deformation): the last of some instants at which the map is not deformed too much.
+
+    Never before the middle of the span, so that windows advance.
     """
-    source = form.source
-    transport = find_transport(source)
-    assert isinstance(transport, Transport)
-    frozen = freeze([*transport.velocity, *transport.rest.values()])
-    if not any(e.free_symbols & set(source.space) for e in frozen.exprs):
-        return 1
-    return max(1, math.ceil(measure_convection(source, transport).travelled))
+    worst = 1.0
+    for k in range(1, INSTANTS + 1):
+        found = part.deformation(start + (end - start) * k / INSTANTS)
+        if found > MOST_DEFORMED and 2 * k > INSTANTS:
+            return start + (end - start) * (k - 1) / INSTANTS, worst
+        worst = max(worst, found)
+    return end, worst
 
 
-def _soft_fields(form: LabelForm) -> frozenset[sp.Expr]:
-    """States whose initial data have kinks at the seam: an exact form would keep them for all time."""
-    return (
-        frozenset(u for u in form.nf.fields if u not in form.speeds)
-        if form.nf.corners
-        else frozenset()
-    )
-
-
-def _silence(network: nn.Module) -> None:
-    """N = 0 at first: the map starts as the identity, so that it can be inverted from the first step on."""
-    for module in network.modules():
-        if isinstance(module, MLP) and isinstance(module.layers[-1], nn.Linear):
-            with torch.no_grad():
-                for p in module.layers[-1].parameters():
-                    p.zero_()
+def _last_part(
+    approximation: LagrangianApproximation | RelabelledApproximation,
+) -> LagrangianApproximation:
+    if isinstance(approximation, RelabelledApproximation):
+        return approximation.parts[-1]
+    return approximation
 
 
 def _first_crossing(

@@ -25,6 +25,7 @@ EXACT = 1e-10
 t, x = pk.coords("t x")
 u = pk.field("u", t, x)
 SMALL = pk.LagrangianPINN(engine=pk.CausalPINN(width=10, depth=2))
+LEARNED = pk.LagrangianPINN(engine=pk.CausalPINN(width=10, depth=2, target=1e-4))
 
 
 def ring(equation, data=None, end: sp.Expr | float = 1):
@@ -82,6 +83,7 @@ def test_a_shock_is_reported_with_time_and_place():
     assert sol.status is pk.Status.SHOCK and not sol.ok
     assert sol.stats.more["shock_time"] == pytest.approx(1.0, rel=1e-2)
     assert sol.stats.more["shock_place"] == pytest.approx([math.pi], rel=1e-2)
+    assert "MethodOfLines() gives the entropy solution" in sol.stats.more["after_shock"]
     label = 1.0
     assert sol(t=0.95, x=label + 0.95 * math.sin(label)) == pytest.approx(
         math.sin(label), abs=EXACT
@@ -114,9 +116,101 @@ def test_windows_hand_over_the_map():
     assert near[0] == pytest.approx(near[1], abs=1e-6)
 
 
+def stirred(nu: sp.Expr | float = 0, end: float = 1.0):
+    """Speed sin(x), known beforehand: tan(X / 2) = e^t tan(x0 / 2)."""
+    return ring(u.diff(t) + sp.sin(x) * u.diff(x) - nu * u.diff(x, 2), end=end)
+
+
+def test_labels_are_new_in_every_window_of_a_known_flow():
+    """What is carried is read through both maps."""
+    engine = pk.CausalPINN(width=10, depth=2, windows=2, target=1e-4)
+    sol = stirred().solve(pk.LagrangianPINN(engine=engine), verify=False, time_limit=60)
+    assert sol.stats.more["windows"] == 2
+    assert sol.stats.more["relabelled"] == 1
+    assert 1 < sol.stats.more["deformation"] < math.e
+    at = scattered()
+    label = 2 * np.arctan(np.exp(-at["t"]) * np.tan(at["x"] / 2))
+    exact = np.sin(label)
+    assert np.linalg.norm(sol(**at) - exact) < 1e-3 * np.linalg.norm(exact)
+
+
+def test_a_map_that_deforms_too_much_gets_new_labels(monkeypatch: pytest.MonkeyPatch):
+    """Lengths shrink to 1 - (1 - e^-t) around pi: by half at t = ln 2 = 0.69, where 1.9 is passed."""
+    monkeypatch.setattr("pinnkit.solvers.lagrangian_pinn.MOST_DEFORMED", 1.9)
+    engine = pk.CausalPINN(width=10, depth=2, target=1e-4)
+    sol = damped(1, 1).solve(
+        pk.LagrangianPINN(engine=engine), verify=False, max_steps=400, time_limit=60
+    )
+    assert sol.stats.more["relabelled"] == 1
+    assert 1.5 < sol.stats.more["deformation"] <= 1.9
+    at = scattered()
+    label = at["x"].copy()
+    for _ in range(200):
+        label = at["x"] - (1 - np.exp(-at["t"])) * np.sin(label)
+    exact = np.exp(-at["t"]) * np.sin(label)
+    assert np.linalg.norm(sol(**at) - exact) < 1e-3 * np.linalg.norm(exact)
+
+
+def test_a_state_is_trained_after_the_flow_that_carries_it():
+    """The displacement of the first stage is what the second one leaves alone."""
+    stages, displacements = [], []
+
+    def look(info):
+        window = info.state.window
+        stages.append(window.stage)
+        flow = window.model.network.parts[-1].parts[0]
+        displacements.append(torch.cat([p.detach().flatten() for p in flow.parameters()]).clone())
+
+    engine = pk.CausalPINN(width=8, depth=1, target=1e-2)
+    solver = pk.LagrangianPINN(engine=engine)
+    stirred(sp.Rational(1, 10)).solve(solver, verify=False, max_steps=400, callback=look)
+    first = stages.index("state")
+    assert first > 0 and set(stages[:first]) == {"flow"} and set(stages[first:]) == {"state"}
+    assert torch.equal(displacements[first], displacements[-1])
+    assert not torch.equal(displacements[0], displacements[first])
+
+
+def test_particles_that_enter_bring_the_value_of_the_side():
+    """u_t + (1 + x / 2) u_x = 0: (2 + X) = (2 + x0) e^(t / 2), so u = f((2 + x) e^(-t / 2) - 2)."""
+
+    def f(z):
+        return sp.sin(3 * z)
+
+    problem = pk.PDESystem(
+        [u.diff(t) + (1 + x / 2) * u.diff(x)],
+        pk.Interval(t, 0, 1) * pk.Interval(x, 0, 1),
+        [
+            pk.Initial(u, f(x)),
+            pk.Dirichlet(u, f(2 * sp.exp(-t / 2) - 2), on=pk.boundary(x, "left")),
+        ],
+    )
+    sol = problem.solve(LEARNED, verify=False, max_steps=400, time_limit=60)
+    rng = np.random.default_rng(0)
+    times, places = rng.random(300), rng.random(300)
+    exact = np.sin(3 * ((2 + places) * np.exp(-times / 2) - 2))
+    assert np.abs(sol(t=times, x=places) - exact).max() < 1e-3
+    slopes = 3 * np.exp(-times / 2) * np.cos(3 * ((2 + places) * np.exp(-times / 2) - 2))
+    assert np.abs(sol[u.diff(x)](t=times, x=places) - slopes).max() < 1e-2
+
+
+def test_walls_hold_whatever_the_training():
+    """Speed sin(pi x) on [0, 1]: nobody leaves, and the ends stay where they are."""
+    problem = pk.PDESystem(
+        [u.diff(t) + sp.sin(sp.pi * x) * u.diff(x)],
+        pk.Interval(t, 0, 1) * pk.Interval(x, 0, 1),
+        [pk.Initial(u, sp.cos(3 * x))],
+    )
+    sol = problem.solve(LEARNED, verify=False, max_steps=400, time_limit=60)
+    ends = sol(t=np.linspace(0, 1, 5)[:, None], x=np.array([0.0, 1.0]))
+    np.testing.assert_allclose(ends, np.broadcast_to(np.cos([0.0, 3.0]), (5, 2)), atol=1e-10)
+    places = np.linspace(0, 1, 101)
+    label = 2 / math.pi * np.arctan(np.exp(-0.7 * math.pi) * np.tan(math.pi * places / 2))
+    assert np.abs(sol(t=0.7, x=places) - np.cos(3 * label)).max() < 2e-3
+
+
 def test_saved_and_loaded_it_is_the_same(tmp_path: Path):
     for number, (problem, solver) in enumerate(
-        ((Convection(), pk.LagrangianPINN()), (damped(1, 1), SMALL))
+        ((Convection(), pk.LagrangianPINN()), (damped(1, 1), SMALL), (stirred(end=4.0), SMALL))
     ):
         sol = problem.solve(solver, max_steps=2, verify=False)
         sol.save(tmp_path / f"{number}.pinn")
@@ -135,6 +229,31 @@ def test_resumed_equals_uninterrupted(tmp_path: Path):
     resumed = damped(1, 1).solve(SMALL, max_steps=8, verify=False, resume=path)
     whole = damped(1, 1).solve(SMALL, max_steps=8, verify=False)
     assert torch.equal(numbers(resumed), numbers(whole))
+
+
+def test_resumed_amid_stages_and_labels_equals_uninterrupted(tmp_path: Path):
+    """Step 24 lies in the second window, whose labels are new; both windows have two stages."""
+
+    def numbers(sol):
+        return torch.cat([v.flatten() for v in sol.approximation.to_state()[1].values()])
+
+    engine = pk.CausalPINN(width=6, depth=1, windows=2, target=0.3, probe_every=2)
+    solver, problem = pk.LagrangianPINN(engine=engine), stirred(sp.Rational(1, 10))
+    path = tmp_path / "c"
+    problem.solve(solver, max_steps=24, verify=False, checkpoint=(path, 24))
+    resumed = problem.solve(solver, max_steps=30, verify=False, resume=path)
+    whole = problem.solve(solver, max_steps=30, verify=False)
+    assert torch.equal(numbers(resumed), numbers(whole))
+
+
+def test_integral_conditions_are_refused():
+    problem = pk.PDESystem(
+        [u.diff(t) + u.diff(x)],
+        pk.Interval(t, 0, 1) * pk.Interval(x, 0, 2 * sp.pi),
+        [pk.Initial(u, sp.sin(x)), pk.Periodic(u, x), pk.Integral(u, over=x, equals=0)],
+    )
+    with pytest.raises(pk.UnsupportedProblemError, match="does not use integral conditions"):
+        problem.solve(pk.LagrangianPINN())
 
 
 @pytest.mark.parametrize(
