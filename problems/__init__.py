@@ -43,8 +43,13 @@ from .periodic_poisson import PeriodicPoisson
 from .poisson_1d import Poisson1D
 from .poisson_2d import Poisson2D
 from .poisson_5d import Poisson5D
+from .pulse_outflow import PulseOutflow
 from .reaction import Reaction
+from .reaction_advection import ReactionAdvection
+from .rotating_gaussian import RotatingGaussian
 from .sine_gordon import SineGordon
+from .slotted_cylinder import SlottedCylinder
+from .swirling_deformation import SwirlingDeformation
 from .taylor_green import TaylorGreen
 from .van_der_pol import VanDerPol
 from .variable_convection import VariableConvection
@@ -86,8 +91,13 @@ __all__ = [
     "Poisson1D",
     "Poisson2D",
     "Poisson5D",
+    "PulseOutflow",
     "Reaction",
+    "ReactionAdvection",
+    "RotatingGaussian",
     "SineGordon",
+    "SlottedCylinder",
+    "SwirlingDeformation",
     "TaylorGreen",
     "VanDerPol",
     "VariableConvection",
@@ -110,7 +120,12 @@ GALLERY: tuple[type[pk.ProblemClass], ...] = (
     Convection,
     VariableConvection,
     AdvectedPulse,
+    PulseOutflow,
+    RotatingGaussian,
+    SlottedCylinder,
+    SwirlingDeformation,
     Reaction,
+    ReactionAdvection,
     Logistic,
     FisherKPP,
     Wave,

@@ -53,4 +53,5 @@ LARGE = (
     "NavierStokesPressure",
     "NavierStokesStreamfunction",
     "NavierStokesVorticity",
+    "SwirlingDeformation",
 )

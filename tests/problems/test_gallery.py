@@ -231,3 +231,51 @@ def test_gray_scott_bells_are_the_published_ones_made_periodic():
     assert size_at(start["u"] - u, (x, y), points) <= 2e-4
     assert size_at(start["v"] - v, (x, y), points) <= 2e-4
     assert problem.normal_form.corners == ()
+
+
+def test_swirling_flow_has_no_divergence_and_turns_round():
+    """Law: div = 0, nothing crosses the sides, and the velocity at period - t is minus that at t."""
+    problem = problems.SwirlingDeformation(period=5.0)
+    t, x, y = problem.normal_form.coords
+    (u,), (equation,) = problem.normal_form.fields, problem.normal_form.equations
+    a, b = (sp.expand(equation.residual).coeff(u.diff(c)) for c in (x, y))
+    points = random_points(problem.normal_form)
+    assert size_at(sp.diff(a, x) + sp.diff(b, y), (t, x, y), points) <= ROUNDOFF
+    for side in (0, 1):
+        assert size_at(a.subs(x, side), (t, x, y), points) <= ROUNDOFF
+        assert size_at(b.subs(y, side), (t, x, y), points) <= ROUNDOFF
+    assert size_at(a + a.subs(t, 5 - t), (t, x, y), points) <= ROUNDOFF
+    assert problem.normal_form.bounds[t] == (0, 5)
+
+
+def test_rotations_are_once_round():
+    """Identity: after 2 pi / omega the exact solutions are the initial ones, at half time they are not."""
+    for problem in (problems.RotatingGaussian(), problems.SlottedCylinder()):
+        ((field, expr),) = problem.exact().items()
+        t, x, y = field.args
+        points = random_points(problem.normal_form, 4096)
+        f = sp.lambdify((t, x, y), expr, "numpy")
+        start, half, end = (f(when, points[:, 1], points[:, 2]) for when in (0.0, 0.5, 1.0))
+        assert np.allclose(start, end, rtol=0, atol=1e-8)
+        assert np.abs(start - half).max() > 0.5
+
+
+def test_slotted_cylinder_has_the_published_area():
+    """Disc less slot: pi r^2 minus the slot's strip inside the disc, by counting points."""
+    problem = problems.SlottedCylinder()
+    _, x, y = problem.normal_form.coords
+    (value,) = starts(problem).values()
+    nodes = (np.arange(1000) + 0.5) / 500 - 1
+    grid = np.meshgrid(nodes, nodes)
+    counted = sp.lambdify((x, y), value, "numpy")(*grid).sum() * 0.002**2
+    # Below y = 0.7 the strip |x| < 0.05 reaches down to the disc's lower arc.
+    arc = 0.05 * math.sqrt(0.09 - 0.0025) + 0.09 * math.asin(0.05 / 0.3)
+    assert counted == pytest.approx(math.pi * 0.09 - (0.1 * 0.2 + arc), abs=1e-3)
+
+
+def test_reaction_advection_has_the_published_bell_at_its_top():
+    """The curvature at the top is that of a Gaussian of standard deviation pi / 4."""
+    ((_, value),) = starts(problems.ReactionAdvection()).items()
+    (x,) = value.free_symbols
+    assert float(value.subs(x, sp.pi)) == 1
+    assert float(value.diff(x, 2).subs(x, sp.pi)) == pytest.approx(-16 / math.pi**2, rel=1e-12)
