@@ -16,6 +16,7 @@ import sympy as sp
 from pinnkit.classical.approximation import GridApproximation
 from pinnkit.classical.conditions import jump_positions
 from pinnkit.classical.conservation_law import law_refusal, split_conservation_law
+from pinnkit.classical.constraints import constraint_refusal
 from pinnkit.classical.discretise import field_orders
 from pinnkit.classical.etdrk4 import SpectralLadder
 from pinnkit.classical.explicit import ExplicitLadder, explicit_rates
@@ -24,7 +25,6 @@ from pinnkit.classical.features import find_breaks
 from pinnkit.classical.implicit import IntegrationError
 from pinnkit.classical.ladders import DifferenceLadder, ElementLadder, Ladder, drop_counts
 from pinnkit.classical.linearly_implicit import PeriodicDifferenceLadder
-from pinnkit.classical.pencil import constraint_refusal
 from pinnkit.classical.semilinear import split_semilinear
 from pinnkit.classical.shock_ladder import MUSCL_HEUN, ShockLadder
 from pinnkit.classical.tableaux import lobatto_tableau

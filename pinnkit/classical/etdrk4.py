@@ -5,7 +5,7 @@ Out   `SpectralLadder`: modes and steps grow level by level.
 Next  `refine` climbs it; it shares neither the space nor the time discretisation with `ElementLadder`.
 
 Cox & Matthews 2002 with the contour integrals of Kassam & Trefethen 2005 for the coefficients.
-Systems are diagonalised wave number by wave number, after `pencil` has eliminated what has no rate.
+Systems are diagonalised wave number by wave number, after `constraints` has eliminated what has no rate.
 The nonlinear part is dealiased by the 2/3 rule.
 """
 
@@ -18,9 +18,9 @@ from typing import Any, final
 import numpy as np
 
 from pinnkit.classical.approximation import GridApproximation
+from pinnkit.classical.constraints import PencilError, Reduced, initial_modes, pencil, reduce_pencil
 from pinnkit.classical.implicit import IntegrationError, OutOfTime
 from pinnkit.classical.nonlinear import ModeMap, Nonlinear
-from pinnkit.classical.pencil import PencilError, Reduced, initial_modes, pencil, reduce_pencil
 from pinnkit.classical.semilinear import Semilinear
 from pinnkit.classical.torus import Torus, from_modes
 from pinnkit.ir.normal_form import NormalForm

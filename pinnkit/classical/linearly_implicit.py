@@ -19,9 +19,9 @@ from typing import Any, final
 import numpy as np
 
 from pinnkit.classical.approximation import GridApproximation
+from pinnkit.classical.constraints import initial_modes, pencil
 from pinnkit.classical.implicit import IntegrationError, OutOfTime
 from pinnkit.classical.nonlinear import ModeMap, Nonlinear
-from pinnkit.classical.pencil import initial_modes, pencil
 from pinnkit.classical.semilinear import Semilinear
 from pinnkit.classical.torus import Torus, from_modes
 from pinnkit.ir.normal_form import NormalForm

@@ -11,7 +11,7 @@ from typing import final
 
 import numpy as np
 
-from pinnkit.classical.pencil import PencilError, active_rows
+from pinnkit.classical.constraints import PencilError, active_rows
 from pinnkit.classical.semilinear import Semilinear
 from pinnkit.classical.torus import Torus
 

@@ -2,7 +2,7 @@
 
 In    a NormalForm, periodic in space, of first order in time; fields may lack a time derivative.
 Out   `Semilinear`: coefficients of M and L per derivative, N; or None where it has no such form.
-Next  `pencil` eliminates constraints, `etdrk4` integrates exactly in L, `extrapolation` otherwise.
+Next  `constraints` eliminates constraints, `etdrk4` integrates exactly in L, `extrapolation` otherwise.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class CausalPINN(AbstractSolver):
             None: 1e-6, less if `tol` asks for it; 1e-12 for initial value problems of ODEs.
 
     Initial value problems of ODEs are solved in windows of their own length by a network of which
-    only the last layer is trained, to near rounding (see `initial_value`), unless a network or an
+    only the last layer is trained, to near rounding (see `ode_windows`), unless a network or an
     optimiser is given.
 
     Supports equations and conditions on boxes, steady or in time, linear or not, of any order.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pinnkit.errors import Status
 from pinnkit.ir.normal_form import NormalForm
-from pinnkit.solvers import initial_value
+from pinnkit.solvers import ode_windows
 from pinnkit.solvers.base import Env
 from pinnkit.solvers.collocation import Batch, flat_parameters, load_parameters
 from pinnkit.solvers.windows import Window, as_approximation, open_window
@@ -49,16 +49,16 @@ class CausalState:
     def __init__(self, solver: CausalPINN, nf: NormalForm, env: Env) -> None:
         self.solver, self.nf, self.env = solver, nf, env
         self.generator = env.generator
-        self.from_values = initial_value.applies(nf, solver)
+        self.from_values = ode_windows.applies(nf, solver)
         self.causal = nf.time is not None and nf.predicates.evolution and not self.from_values
-        self.optimiser = initial_value.OPTIMISER if self.from_values else solver.optimiser
-        usual = initial_value.usual_target(env.dtype) if self.from_values else TARGET
+        self.optimiser = ode_windows.OPTIMISER if self.from_values else solver.optimiser
+        usual = ode_windows.usual_target(env.dtype) if self.from_values else TARGET
         if env.tol is not None:
             usual = min(usual, PER_TOL * env.tol)
         self.target = usual if solver.target is None else solver.target
-        self.length: initial_value.WindowLength | None = None
+        self.length: ode_windows.WindowLength | None = None
         if self.from_values and solver.windows is None:
-            self.length = initial_value.WindowLength(self.target**2, env.dtype)
+            self.length = ode_windows.WindowLength(self.target**2, env.dtype)
         self.probe_every = solver.probe_every if self.length is None else 1
         self.step = 0
         self.ended: Status | None = None
@@ -104,7 +104,7 @@ class CausalState:
     ) -> Window:
         """The ansatz on [start, end]; other formulations of a problem bring their own."""
         if self.from_values:
-            return initial_value.open_window(self.nf, self.solver, self.env, start, end, before)
+            return ode_windows.open_window(self.nf, self.solver, self.env, start, end, before)
         return open_window(self.nf, self.solver, self.env, start, end, before, fresh=fresh)
 
     def _compile(self) -> None:
@@ -117,7 +117,7 @@ class CausalState:
             return math.inf
         left = max(0.0, self.env.time_limit - (self.opened - self.started))
         if self.length is not None:  # short windows are no easier than long ones
-            return initial_value.MOST_OF_REST * left
+            return ode_windows.MOST_OF_REST * left
         return left * (end - start) / (1.0 - start)
 
     def start_from(self, solution: Any) -> None:
@@ -237,7 +237,7 @@ class CausalState:
             if not self._grow():
                 self.close()
 
-    def _measure_window(self, length: initial_value.WindowLength, late: bool) -> None:
+    def _measure_window(self, length: ode_windows.WindowLength, late: bool) -> None:
         span = self.window.end - self.window.start
         verdict = length.judge(self.best, self.since_open, span)
         if verdict == "close" or (late and self.best < SOLVED):
@@ -268,7 +268,7 @@ class CausalState:
     def draw(self) -> None:
         """Fresh points for the model as it is."""
         if self.from_values:
-            batch = initial_value.fixed_batch(self.window, self.solver.points)
+            batch = ode_windows.fixed_batch(self.window, self.solver.points)
             self.batch, self.batch_age = batch, 0
             return
         load_parameters(self.window.collocation.params, self.memory["theta"])

@@ -18,13 +18,13 @@ import pinnkit as pk
 from pinnkit import problems
 from pinnkit.classical import Reference, solve_reference, supports
 from pinnkit.classical.choice import choose_ladder
+from pinnkit.classical.constraints import PencilError, pencil, reduce_pencil
 from pinnkit.classical.etdrk4 import SpectralLadder, _march
 from pinnkit.classical.expressions import compile_residual
 from pinnkit.classical.linearly_implicit import PeriodicDifferenceLadder
 from pinnkit.classical.linearly_implicit import _march as march_differences
 from pinnkit.classical.nonlinear import Nonlinear
 from pinnkit.classical.norms import relative_differences
-from pinnkit.classical.pencil import PencilError, pencil, reduce_pencil
 from pinnkit.classical.semilinear import Semilinear, split_semilinear
 from pinnkit.classical.torus import Torus
 from pinnkit.errors import UnsupportedProblemError

@@ -19,10 +19,10 @@ from scipy.integrate import solve_ivp
 import pinnkit as pk
 from pinnkit import problems  # pyright: ignore[reportAttributeAccessIssue]
 from pinnkit.errors import Status
-from pinnkit.solvers import causal_state, initial_value
+from pinnkit.solvers import causal_state, ode_windows
 from pinnkit.solvers.base import Env
 from pinnkit.solvers.causal_pinn import CausalPINN
-from pinnkit.solvers.initial_value import WindowLength, initial_values
+from pinnkit.solvers.ode_windows import WindowLength, initial_values
 from pinnkit.train.gauss_newton import GaussNewton
 
 EXACT = 1e-10  # measured: 1e-14 to 4e-12
@@ -97,7 +97,7 @@ def test_windows_become_short_in_a_layer_and_long_behind_it():
 
 
 def test_a_kink_costs_one_tiny_window(monkeypatch):
-    monkeypatch.setattr(initial_value, "SHORTEST", 2.0**-12)
+    monkeypatch.setattr(ode_windows, "SHORTEST", 2.0**-12)
     rate = sp.Piecewise((1, t < sp.Rational(1, 3)), (-1, True))
     state = run(system([y.diff(t) - rate], 1, pk.Initial(y, 0)), steps=600)
     times = np.linspace(0, 1, 301)
@@ -106,7 +106,7 @@ def test_a_kink_costs_one_tiny_window(monkeypatch):
 
 
 def test_a_singularity_ends_the_solve(monkeypatch):
-    monkeypatch.setattr(initial_value, "SHORTEST", 2.0**-8)
+    monkeypatch.setattr(ode_windows, "SHORTEST", 2.0**-8)
     state = run(system([y.diff(t) - y**2], 2, pk.Initial(y, 1)), steps=1000)
     assert state.ended is Status.STALLED
     assert 0.4 < state.window.start < 0.53
