@@ -4,6 +4,7 @@
     python benchmarks/causal_pinn.py --case burgers --seeds 0      one of them
     python benchmarks/causal_pinn.py --device cuda                 the rows that want a GPU, too
     python benchmarks/causal_pinn.py --out results.jsonl           every solve as a line of JSON
+    python benchmarks/causal_pinn.py --curves error.png            and the error against time
 
 A row passes if every seed's true error is within the bar and every `sol.ok` holds at tol = bar. The
 true solution is exact, a file of DIR, or an own solve (`_common.truth_of`); its error stands in the
@@ -11,6 +12,9 @@ column "reference" and must be 20 times smaller than the bar. Settings are the d
 its number of time windows, and the rows for GPUs a larger network.
 
 Lorenz is judged by its horizons: the claimed one never above the true one, at least 90 % of it, and 18.
+
+With --curves the answer so far is copied at 25 times during every solve (at most a few milliseconds
+each) and judged when the solve is over, so that its seconds are those of training.
 """
 
 from __future__ import annotations
@@ -27,11 +31,15 @@ from typing import Any
 
 import _common as common
 import numpy as np
+import torch
 
 import pinnkit as pk
 from pinnkit import problems  # pyright: ignore[reportAttributeAccessIssue]
+from pinnkit.solution.evaluate import field_values
 
 FINER = 20.0  # a reference must be better than the bar by this factor
+LOOKS, FIRST_LOOK = 25, 0.01  # of a curve: their number, the first as a share of the time limit
+CHUNK = 2**15  # points evaluated at once
 HORIZON_TOL, SHARE, AT_LEAST = 1e-2, 0.9, 18.0  # the rule for chaotic systems
 
 
@@ -162,12 +170,36 @@ CASES = {
 }
 
 
-def run(name: str, seed: int, seconds: float, truth: common.Truth, device: str) -> dict[str, Any]:
+class Looks:
+    """A callback that keeps copies of the answer at logarithmically spaced times."""
+
+    def __init__(self, problem: Any, solver: pk.CausalPINN, seconds: float) -> None:
+        self.problem, self.solver = problem, solver
+        self.due = list(np.geomspace(FIRST_LOOK * seconds, seconds, LOOKS))
+        self.kept: list[tuple[float, Any]] = []
+
+    def __call__(self, info: Any) -> None:
+        if self.due and info.seconds >= self.due[0]:
+            answer = self.solver.finish(self.problem.system, info.state)
+            self.kept.append((info.seconds, answer.approximation))
+            self.due = [t for t in self.due if t > info.seconds]  # a long step may pass several
+
+    def curve(self, truth: common.Truth) -> list[tuple[float, float]]:
+        """(seconds, true error) of what was kept."""
+        return [(t, common.error_of(_fields_of(self.problem, a), truth)) for t, a in self.kept]
+
+
+def run(
+    name: str, seed: int, seconds: float, truth: common.Truth, device: str, *, curve: bool = False
+) -> dict[str, Any]:
     """One solve: its true error, what it says of itself, the time it took."""
     case = CASES[name]
     problem, solver = case.problem(), pk.CausalPINN(**case.settings)
+    looks = Looks(problem, solver, seconds) if curve else None
     start = time.perf_counter()
-    sol = problem.solve(solver, time_limit=seconds, tol=case.bar, seed=seed, device=device)
+    sol = problem.solve(
+        solver, time_limit=seconds, tol=case.bar, seed=seed, device=device, callback=looks
+    )
     spent = time.perf_counter() - start
     candidate = _with_velocity(sol) if "Streamfunction" in type(problem).__name__ else sol
     row = {
@@ -187,7 +219,58 @@ def run(name: str, seed: int, seconds: float, truth: common.Truth, device: str) 
     if case.horizons:
         row["claimed"] = _claimed_horizon(sol)
         row["true"] = true_horizon(candidate, truth)
+    if looks is not None:
+        row["curve"] = [*looks.curve(truth), (row["training"], row["error"])]
     return row
+
+
+def _fields_of(problem: Any, approximation: Any) -> Callable[..., dict[str, Any]]:
+    """An unfinished answer as a function of the coordinates; of a streamfunction, as `_with_velocity`."""
+    nf = problem.system.normal_form
+    names = [c.name for c in nf.coords]
+    fields = [f.func.__name__ for f in nf.fields]
+
+    def values(**at: Any) -> dict[str, Any]:
+        grid = np.broadcast_arrays(*(at[n] for n in names))
+        points = np.stack([g.ravel() for g in grid], axis=1)
+        found = dict(field_values(nf, approximation, points))
+        if "psi" in fields:
+            slopes = [(fields.index("psi"), (0, 0, 1)), (fields.index("psi"), (0, 1, 0))]
+            with torch.no_grad():
+                pieces = [
+                    torch.stack(approximation.derivatives(piece, slopes)).cpu()
+                    for piece in torch.tensor(points).split(CHUNK)
+                ]
+            found["u"], minus_v = torch.cat(pieces, 1).numpy()
+            found["v"] = -minus_v
+        return {name: v.reshape(grid[0].shape) for name, v in found.items()}
+
+    return values
+
+
+def plot_curves(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+    """Error against seconds, one colour per case, a line per seed, the bar at the end of its time."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    colours: dict[str, str] = {}
+    for row in rows:
+        new = row["case"] not in colours
+        colour = colours.setdefault(row["case"], f"C{len(colours) % 10}")
+        # Beyond ten cases the colours begin again.
+        style = "--" if list(colours).index(row["case"]) >= 10 else "-"
+        seconds, errors = np.array(row["curve"]).T
+        label = row["case"] if new else None
+        axes.plot(seconds, errors, style, color=colour, lw=1.4, alpha=0.8, label=label)
+        axes.plot(row["limit"], CASES[row["case"]].bar, "v", color=colour, ms=7)
+    axes.set(xscale="log", yscale="log", xlabel="seconds", ylabel="relative L2 error")
+    # Before the last window is open, later times are extrapolated, without any limit.
+    axes.set_ylim(top=2.0)
+    axes.set_title("CausalPINN: true error of the answer so far (triangles: bar and time limit)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="lower left", ncols=2)
+    figure.savefig(path, dpi=120)
 
 
 def _with_velocity(sol: Any) -> Callable[..., dict[str, Any]]:
@@ -254,9 +337,10 @@ def main() -> int:
     parser.add_argument("--time-limit", type=float, default=None, help="instead of the row's own")
     parser.add_argument("--data", type=pathlib.Path, default=None, help="folder of reference files")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--curves", type=pathlib.Path, default=None, help="picture to write")
     parser.add_argument("--out", type=pathlib.Path, default=None, help="append JSON lines here")
     args = parser.parse_args()
-    rows, horizons, absolute, missed = [], [], [], 0
+    rows, horizons, absolute, curves, missed = [], [], [], [], 0
     with common.measured(f"CausalPINN against published figures, {args.device}"):
         for name in _selected(args):
             case = CASES[name]
@@ -264,9 +348,14 @@ def main() -> int:
             truth = _truth(case.problem(), args.data)
             runs = []
             for seed in args.seeds:
-                runs.append(run(name, seed, seconds, truth, args.device))
+                runs.append(
+                    run(name, seed, seconds, truth, args.device, curve=args.curves is not None)
+                )
                 line = json.dumps({**runs[-1], "reference": truth.error, "device": args.device})
                 print(line, flush=True)
+                if args.curves is not None:  # after every solve: the next ones may take hours
+                    curves.append({**runs[-1], "limit": seconds})
+                    plot_curves(args.curves, curves)
                 if args.out is not None:
                     with args.out.open("a") as file:
                         file.write(line + "\n")

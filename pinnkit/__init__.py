@@ -55,7 +55,13 @@ from pinnkit.errors import (
 if TYPE_CHECKING:
     from pinnkit.driver import choose_solver, load, solve, verify
     from pinnkit.solution import Estimate, Solution, Stats, Verification, citation
-    from pinnkit.solvers import AbstractSolver, CausalPINN, LagrangianPINN, MethodOfLines
+    from pinnkit.solvers import (
+        AbstractSolver,
+        CausalPINN,
+        LagrangianPINN,
+        MethodOfLines,
+        SpectralMixtureGP,
+    )
     from pinnkit.train import (
         LBFGS,
         SOAP,
@@ -110,6 +116,7 @@ __all__ = [
     "SelfScaledBroyden",
     "Solution",
     "SolveError",
+    "SpectralMixtureGP",
     "Stats",
     "Status",
     "StepInfo",
@@ -137,7 +144,13 @@ __all__ = [
 _WHERE = {
     "pinnkit.driver": ("choose_solver", "load", "solve", "verify"),
     "pinnkit.solution": ("Estimate", "Solution", "Stats", "Verification", "citation"),
-    "pinnkit.solvers": ("AbstractSolver", "CausalPINN", "LagrangianPINN", "MethodOfLines"),
+    "pinnkit.solvers": (
+        "AbstractSolver",
+        "CausalPINN",
+        "LagrangianPINN",
+        "MethodOfLines",
+        "SpectralMixtureGP",
+    ),
     "pinnkit.train": (
         "LBFGS",
         "SOAP",

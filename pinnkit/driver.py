@@ -31,7 +31,7 @@ from pinnkit.solution.solution import Solution, as_candidate, candidate_of
 from pinnkit.solution.stopping import ErrorWatch
 from pinnkit.solution.summary import peak_memory
 from pinnkit.solution.verification import JUDGING, Verification, judge
-from pinnkit.solvers import CausalPINN, LagrangianPINN, MethodOfLines
+from pinnkit.solvers import CausalPINN, LagrangianPINN, MethodOfLines, SpectralMixtureGP
 from pinnkit.solvers.base import AbstractSolver, Env
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.interrupt import on_interrupt
@@ -45,6 +45,7 @@ SOLVERS: tuple[type[AbstractSolver], ...] = (
     CausalPINN,
     LagrangianPINN,
     MethodOfLines,
+    SpectralMixtureGP,
 )  # known to `load` and the CLI
 VERIFICATION_SHARE = 0.25  # of time_limit, after it
 VERIFICATION_SECONDS = 75.0  # where there is no time_limit

@@ -15,15 +15,22 @@ from .advection import Advection
 from .allen_cahn import AllenCahn
 from .allen_cahn_smooth import AllenCahnSmooth
 from .burgers import Burgers
+from .chirp_poisson_1d import ChirpPoisson1D
 from .convection import Convection
 from .euler_bernoulli_beam import EulerBernoulliBeam
+from .fast_advection import FastAdvection
 from .fisher_kpp import FisherKPP
 from .ginzburg_landau import GinzburgLandau
 from .gray_scott_1d import GrayScott1D
 from .gray_scott_2d import GrayScott2D
+from .growing_wave_poisson_1d import GrowingWavePoisson1D
 from .heat_1d import Heat1D
 from .heat_2d import Heat2D
+from .helmholtz_1d import Helmholtz1D
 from .helmholtz_2d import Helmholtz2D
+from .high_frequency_allen_cahn_1d import HighFrequencyAllenCahn1D
+from .high_frequency_poisson_1d import HighFrequencyPoisson1D
+from .high_frequency_poisson_2d import HighFrequencyPoisson2D
 from .inviscid_burgers import InviscidBurgers
 from .kdv import KdV
 from .klein_gordon import KleinGordon
@@ -33,6 +40,9 @@ from .layered_conduction import LayeredConduction
 from .logistic import Logistic
 from .lorenz import Lorenz
 from .lotka_volterra import LotkaVolterra
+from .mixed_poisson_2d import MixedPoisson2D
+from .multi_scale_allen_cahn_2d import MultiScaleAllenCahn2D
+from .multi_scale_poisson_1d import MultiScalePoisson1D
 from .navier_stokes_pressure import NavierStokesPressure
 from .navier_stokes_streamfunction import NavierStokesStreamfunction
 from .navier_stokes_vorticity import NavierStokesVorticity
@@ -48,6 +58,7 @@ from .reaction import Reaction
 from .reaction_advection import ReactionAdvection
 from .rotating_gaussian import RotatingGaussian
 from .sine_gordon import SineGordon
+from .sine_parabola_poisson_1d import SineParabolaPoisson1D
 from .slotted_cylinder import SlottedCylinder
 from .swirling_deformation import SwirlingDeformation
 from .taylor_green import TaylorGreen
@@ -63,15 +74,22 @@ __all__ = [
     "AllenCahn",
     "AllenCahnSmooth",
     "Burgers",
+    "ChirpPoisson1D",
     "Convection",
     "EulerBernoulliBeam",
+    "FastAdvection",
     "FisherKPP",
     "GinzburgLandau",
     "GrayScott1D",
     "GrayScott2D",
+    "GrowingWavePoisson1D",
     "Heat1D",
     "Heat2D",
+    "Helmholtz1D",
     "Helmholtz2D",
+    "HighFrequencyAllenCahn1D",
+    "HighFrequencyPoisson1D",
+    "HighFrequencyPoisson2D",
     "InviscidBurgers",
     "KdV",
     "KleinGordon",
@@ -81,6 +99,9 @@ __all__ = [
     "Logistic",
     "Lorenz",
     "LotkaVolterra",
+    "MixedPoisson2D",
+    "MultiScaleAllenCahn2D",
+    "MultiScalePoisson1D",
     "NavierStokesPressure",
     "NavierStokesStreamfunction",
     "NavierStokesVorticity",
@@ -96,6 +117,7 @@ __all__ = [
     "ReactionAdvection",
     "RotatingGaussian",
     "SineGordon",
+    "SineParabolaPoisson1D",
     "SlottedCylinder",
     "SwirlingDeformation",
     "TaylorGreen",
@@ -151,4 +173,15 @@ GALLERY: tuple[type[pk.ProblemClass], ...] = (
     Lorenz,
     VanDerPol,
     LotkaVolterra,
+    HighFrequencyPoisson1D,
+    GrowingWavePoisson1D,
+    MultiScalePoisson1D,
+    SineParabolaPoisson1D,
+    ChirpPoisson1D,
+    Helmholtz1D,
+    HighFrequencyAllenCahn1D,
+    HighFrequencyPoisson2D,
+    MixedPoisson2D,
+    MultiScaleAllenCahn2D,
+    FastAdvection,
 )

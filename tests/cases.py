@@ -12,19 +12,35 @@ from typing import Any
 import pinnkit as pk
 from pinnkit import problems  # pyright: ignore[reportAttributeAccessIssue]
 
-__all__ = ["EXAMPLES", "FAST_FOR_CLASSICAL", "LARGE", "PROBLEMS", "SOLVERS", "STEPS", "TIME_LIMITS"]
+__all__ = [
+    "EXAMPLES",
+    "FAST",
+    "FAST_FOR_CLASSICAL",
+    "FAST_FOR_PROCESS",
+    "LARGE",
+    "PROBLEMS",
+    "SOLVERS",
+    "STEPS",
+    "TIME_LIMITS",
+]
 
 SOLVERS: dict[str, Callable[[], Any]] = {
     "CausalPINN": lambda: pk.CausalPINN(),
     "LagrangianPINN": lambda: pk.LagrangianPINN(),
     "MethodOfLines": lambda: pk.MethodOfLines(),
+    "SpectralMixtureGP": lambda: pk.SpectralMixtureGP(),
 }
 
 # Enough to move every part of a solver once; a direct method does all its work in one step.
-STEPS = {"CausalPINN": 2, "LagrangianPINN": 2, "MethodOfLines": 1}
+STEPS = {"CausalPINN": 2, "LagrangianPINN": 2, "MethodOfLines": 1, "SpectralMixtureGP": 1}
 
 # Seconds; a quarter of them is for the error estimate, which chaotic problems use up.
-TIME_LIMITS = {"CausalPINN": 12, "LagrangianPINN": 12, "MethodOfLines": 120}
+TIME_LIMITS = {
+    "CausalPINN": 12,
+    "LagrangianPINN": 12,
+    "MethodOfLines": 120,
+    "SpectralMixtureGP": 60,
+}
 
 # A small problem of the solver's own kind, where it does not take the one a test would use.
 EXAMPLES = {"LagrangianPINN": "VariableConvection"}
@@ -44,6 +60,28 @@ FAST_FOR_CLASSICAL = (
     "Wave",
     "LotkaVolterra",
 )
+
+# As above for the Gaussian process: smooth or fast solutions in one coordinate, small ones in two.
+FAST_FOR_PROCESS = (
+    "Heat1D",
+    "Poisson1D",
+    "Poisson2D",
+    "PeriodicPoisson",
+    "LayeredConduction",
+    "EulerBernoulliBeam",
+    "Logistic",
+    "HighFrequencyPoisson1D",
+    "GrowingWavePoisson1D",
+    "MultiScalePoisson1D",
+    "SineParabolaPoisson1D",
+    "ChirpPoisson1D",
+    "Helmholtz1D",
+    "FastAdvection",
+    "Poisson5D",
+)
+
+# Problems of the default run, for solvers that do not only take a few steps.
+FAST = {"MethodOfLines": FAST_FOR_CLASSICAL, "SpectralMixtureGP": FAST_FOR_PROCESS}
 
 # Two steps and one look at their error take ten seconds: only with --runslow.
 LARGE = (

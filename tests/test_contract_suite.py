@@ -17,7 +17,7 @@ import torch
 import pinnkit as pk
 from tests.cases import (
     EXAMPLES,
-    FAST_FOR_CLASSICAL,
+    FAST,
     LARGE,
     PROBLEMS,
     SOLVERS,
@@ -33,7 +33,7 @@ PAIRS = [
         problem,
         id=f"{solver}-{problem}",
         marks=[pytest.mark.slow]
-        if (problem not in FAST_FOR_CLASSICAL if solver == "MethodOfLines" else problem in LARGE)
+        if (problem not in FAST[solver] if solver in FAST else problem in LARGE)
         else [],
     )
     for solver in SOLVERS
@@ -85,7 +85,8 @@ def test_solves_honestly_or_refuses_with_a_reason(solver, problem):
     for value, field in zip(out, problem.fields):
         assert isinstance(value, np.ndarray)
         assert value.shape == (3,)
-        assert np.isfinite(value).all()
+        # A map that was not learned folds, and has no value there: then the status says so.
+        assert np.isfinite(value).all() or sol.status in (pk.Status.DIVERGED, pk.Status.SHOCK)
         assert np.iscomplexobj(value) == (field in problem.normal_form.complex_fields)
     assert isinstance(sol.status, pk.Status)
     assert isinstance(sol.evidence, pk.Evidence)
@@ -101,7 +102,7 @@ def test_solves_honestly_or_refuses_with_a_reason(solver, problem):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_same_seed_same_answer(solver, problem):
     """Bit by bit; and nothing of the first run may leak into the second."""
-    if solver == "MethodOfLines" and problem not in FAST_FOR_CLASSICAL:
+    if solver in FAST and problem not in FAST[solver]:
         pytest.skip("a direct method has no seed, and this one takes its time")
     problem = PROBLEMS[problem]()
     if not supported(solver, problem):
@@ -112,8 +113,10 @@ def test_same_seed_same_answer(solver, problem):
 
 @pytest.mark.parametrize("problem", FEW)
 def test_another_seed_another_network(problem):
-    """The seed reaches the initial weights."""
+    """The seed reaches the initial weights; features of ordinary equations are spread, not drawn."""
     problem = PROBLEMS[problem]()
+    if not problem.normal_form.space:
+        pytest.skip("nothing is drawn")
     first, second = (
         values(short_solve("CausalPINN", problem, seed=seed, verify=False), problem)
         for seed in (0, 1)
@@ -181,7 +184,11 @@ def test_saved_and_loaded_is_the_same_function(solver, tmp_path):
     path = tmp_path / "a.pinn"
     sol.save(path)
     back = pk.load(path)
-    assert all(np.array_equal(a, b) for a, b in zip(values(sol, problem), values(back, problem)))
+    for a, b in zip(values(sol, problem), values(back, problem)):
+        if solver == "LagrangianPINN":  # its closed forms are written down anew: the order of sums
+            np.testing.assert_array_max_ulp(a, b, maxulp=4)
+        else:
+            assert np.array_equal(a, b)
     assert (back.status, back.evidence, back.ok) == (sol.status, sol.evidence, sol.ok)
 
 

@@ -240,7 +240,13 @@ def _between_faces(placed: Placed, symbols: Symbols) -> list[Corner]:
             if not both.any():
                 continue
             gap = float(np.nanmax(np.where(both, np.abs(va - vb), 0.0)))
-            size = float(np.nanmax(np.abs([va, vb]))) or 1.0
+            # At the corner itself both may vanish but for rounding.
+            inside = face_points(symbols.coords, symbols.bounds, target=125)
+            size = max(
+                float(np.nanmax(np.abs(_numbers(v, inside)), initial=0.0))
+                for v in (a.value, b.value)
+            )
+            size = max(size, float(np.nanmax(np.abs([va, vb])))) or 1.0
             if gap > _VALUE * size:
                 place = ", ".join(f"{c.face.coord} = {show_number(c.face.value)}" for c in (b, a))
                 label = f"{b.label} contradicts {a.label} at the corner {place}"

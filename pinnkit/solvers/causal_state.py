@@ -298,9 +298,16 @@ class CausalState:
 
     def approximation(self) -> Any:
         """The closed windows and the open one as they are best known."""
-        theta = self.best_theta if self.final and self.best < math.inf else self.memory["theta"]
-        last = dataclasses.replace(self.window, theta=theta)
+        last = dataclasses.replace(self.window, theta=self._best_known())
         return as_approximation(self.nf, [*self.closed, last])
+
+    def _best_known(self) -> Tensor:  # shape: (P,)
+        """The best parameters read, or today's where those are better: readings are steps apart."""
+        now = self.memory["theta"]
+        if not self.final or self.best == math.inf:
+            return now
+        load_parameters(self.window.collocation.params, now)
+        return now if self.window.collocation.read_probe().held_out < self.best else self.best_theta
 
     def state_dict(self) -> dict[str, Any]:
         """Everything to go on exactly; windows are rebuilt from their parameters."""

@@ -219,11 +219,15 @@ class Collocation:
     def compile(self) -> None:
         """Evaluate equations through torch.compile from now on; not their rows, which need the tape."""
         # Inside the domain only: on faces there is little to gain for the time compiling takes.
-        self._compiled = {
-            index: torch.compile(functools.partial(group.evaluate, self.model), dynamic=True)
+        inside = {
+            index: _straight(group, self.model)
             for index, group in enumerate(self.groups)
-            if group.kind == "interior"
+            if group.kind == "interior" and isinstance(group, ResidualGroup)
         }
+        try:
+            self._compiled = {k: torch.compile(f, dynamic=True) for k, f in inside.items()}
+        except Exception as fault:  # a platform or a version of Python without the compiler
+            logger.warning("torch.compile is not available, going on without it: %s", fault)
 
     def columns(self, index: int, points: Tensor) -> Tensor:  # shape: (n, e)
         """Residuals of a group, compiled where that was asked for and works."""
@@ -388,6 +392,21 @@ class Batch:
         triples = zip(state["index"], state["points"], state["weights"], strict=True)
         parts = [Part(i, p.to(like), w.to(like)) for i, p, w in triples]
         return cls(owner, parts, coarse=state["coarse"])
+
+
+def _straight(group: ResidualGroup, model: FieldModel) -> Callable[[Tensor], Tensor]:
+    """`group.evaluate` with nothing left to look up, as the compiler would trace that too."""
+    spec, residuals = group.spec, group.compiled
+    places = [(spec.position[a], k, spec.factorials[spec.position[a]]) for k, a in group.wanted]
+    with torch.no_grad():  # fills what is remembered per spec
+        model.jets(model.centre[None], spec)
+
+    def columns(points: Tensor) -> Tensor:
+        jets = model.jets(points, spec)
+        derivatives = [factor * jets[s, :, field] for s, field, factor in places]
+        return torch.stack(residuals([*points.unbind(1), *derivatives]), dim=1)
+
+    return columns
 
 
 def flat_parameters(params: Sequence[nn.Parameter]) -> Tensor:  # shape: (P,)

@@ -164,14 +164,13 @@ class GaussNewton(AbstractOptimiser):
         return bend if 2 * float(bend.norm()) <= BENT * float(direction.norm()) else None
 
     def _system(self, r: Tensor, rows: Tensor, memory: Memory) -> _System | _Sketched | RowSystem:
-        if self.sketch is None and self.space != "rows":
-            return _System(r, rows, self.space)
-        rows = rows.to(r)
         if self.space == "rows":
-            return RowSystem(r, rows)
+            return RowSystem(r, rows.to(r))
+        if self.sketch is None:
+            return _System(r, rows, self.space)
         # A sketch of its own for every step: what one misses the next may see.
         memory["count"] += 1
-        return _Sketched(r, rows, self.sketch, self.seed + memory["count"])
+        return _Sketched(r, rows.to(r), self.sketch, self.seed + memory["count"])
 
 
 def _gram(a: Tensor) -> Tensor:  # shapes: (k, l) -> (k, k)

@@ -5,6 +5,7 @@ Problems: y' = -y (exact exp(-t)); u_t = u_xx on [0, 1], u0 = sin(pi x) (exact e
 
 import dataclasses
 import itertools
+import logging
 import math
 from typing import Any
 
@@ -20,8 +21,10 @@ from pinnkit.solvers.causal_pinn import CausalPINN
 from pinnkit.solvers.collocation import Batch, flat_parameters, load_parameters
 from pinnkit.train.causality import causal_weights
 from pinnkit.train.gauss_newton import GaussNewton
+from pinnkit.train.self_scaled_broyden import SelfScaledBroyden
 
 ROUNDOFF = 1e-12
+SINGLE = 1e-5  # of rows in float32: a hundred roundings
 
 t, x = pk.coords("t x")
 y, u = pk.field("y", t), pk.field("u", t, x)
@@ -42,6 +45,14 @@ def heat(stretch=1, size=1, slow=1):
             pk.Initial(u, size * sp.sin(sp.pi * x / stretch)),
             pk.Dirichlet(u, 0, on=pk.boundary(x)),
         ],
+    )
+
+
+def travelling_wave():
+    return pk.PDESystem(
+        [u.diff(t) + u.diff(x)],
+        domain=pk.Interval(t, 0, 1) * pk.Interval(x, 0, 1),
+        conditions=[pk.Initial(u, sp.sin(2 * sp.pi * x)), pk.Periodic(u, x)],
     )
 
 
@@ -105,6 +116,173 @@ def test_rows_of_negligible_weight_are_dropped():
         state.window.collocation, [type(parts[0])(parts[0].index, parts[0].points, weights)]
     )
     assert thin.size == 5
+
+
+def coarse_and_fine(batch, theta):
+    """(r, J) of the batch with rows in float32, and as it is."""
+    coarse = Batch(batch.owner, batch.parts, coarse=True)
+    r, rows = coarse.rows(theta)
+    return (r, rows.clone()), batch.rows(theta)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_coarse_rows_are_the_rows_rounded_and_residuals_are_not(exact):
+    problem, solver = heat(), CausalPINN(width=6, depth=2, points=20, exact=exact)
+    state = advance(solver, problem, solver.init(problem, environment()), 3)
+    (r, rows), (fine_r, fine) = coarse_and_fine(state.batch, state.memory["theta"])
+    assert rows.dtype == torch.float32 and r.dtype == torch.float64
+    assert torch.allclose(r, fine_r, rtol=0, atol=ROUNDOFF)
+    assert float((rows.double() - fine).norm() / fine.norm()) < SINGLE
+
+
+@pytest.mark.parametrize("windows", [1, 2])
+def test_coarse_rows_of_later_windows(windows):
+    """Projected initial data and soft seams know float32 too."""
+    for problem, exact in ((travelling_wave(), True), (heat(), False)):
+        solver = CausalPINN(width=6, depth=1, points=20, windows=windows, exact=exact)
+        state = solver.init(problem, environment())
+        advance(solver, problem, state, 2)
+        if windows == 2:
+            state.best_theta = state.memory["theta"]
+            state.close()
+            advance(solver, problem, state, 2)
+        assert len(state.closed) == windows - 1
+        (_, rows), (_, fine) = coarse_and_fine(state.batch, state.memory["theta"])
+        assert float((rows.double() - fine).norm() / fine.norm()) < SINGLE
+
+
+def test_mixed_precision_begins_in_single_and_ends_in_double():
+    """float32 as long as the damping exceeds the rounding of the Gram matrix; the end is the same."""
+    ends = []
+    for precision in ("double", "mixed"):
+        problem, solver = heat(), CausalPINN(width=8, depth=2, precision=precision)
+        state, coarse = solver.init(problem, environment()), []
+        for _ in range(60):
+            batch = advance(solver, problem, state, 1).batch
+            coarse.append(batch.coarse)
+        ends.append(state.held_out)
+        if precision == "double":
+            assert not any(coarse)
+        else:
+            assert coarse[0] and not coarse[-1]
+            assert coarse == sorted(coarse, reverse=True)  # damping falls on this problem
+    assert state.memory["theta"].dtype == torch.float64
+    assert ends[0] < 1e-9 and ends[1] < 1e-9  # measured 6e-11 and 2e-11
+
+
+def test_mixed_precision_resumed_equals_uninterrupted():
+    problem, solver = heat(), CausalPINN(width=8, depth=2, precision="mixed")
+    whole = advance(solver, problem, solver.init(problem, environment()), 14)
+    env = environment()
+    first = advance(solver, problem, solver.init(problem, env), 5)
+    saved, generator = first.state_dict(), env.generator.get_state()
+    env = environment()
+    second = solver.init(problem, env)
+    env.generator.set_state(generator)
+    second.load_state_dict(saved)
+    advance(solver, problem, second, 9)
+    assert torch.equal(second.memory["theta"], whole.memory["theta"])
+
+
+def test_a_compiler_that_fails_is_logged_and_changes_nothing(monkeypatch, caplog):
+    def compile_badly(function, **options):
+        def compiled(points):
+            raise RuntimeError("no compiler here")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_badly)
+    problem = heat()
+    ends = []
+    for compiled in (False, True):
+        solver = CausalPINN(width=6, depth=1, compile=compiled)
+        with caplog.at_level(logging.WARNING, logger="pinnkit.solvers.collocation"):
+            state = advance(solver, problem, solver.init(problem, environment()), 5)
+        ends.append(state.memory["theta"])
+    assert torch.equal(*ends)
+    assert caplog.text.count("no compiler here") == 1  # once, not at every step
+
+
+def test_a_platform_without_a_compiler_is_logged_and_changes_nothing(monkeypatch, caplog):
+    def refuse(function, **options):
+        raise RuntimeError("not on this platform")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    problem, solver = heat(), CausalPINN(width=6, depth=1, compile=True)
+    with caplog.at_level(logging.WARNING, logger="pinnkit.solvers.collocation"):
+        state = advance(solver, problem, solver.init(problem, environment()), 2)
+    assert math.isfinite(state.held_out) and "not on this platform" in caplog.text
+
+
+def test_what_is_compiled_gives_the_same_residuals_and_gradients(monkeypatch):
+    """The function handed to the compiler, run as it is."""
+    handed: list[int] = []
+
+    def compile_nothing(function, **options):
+        def compiled(points):
+            handed.append(len(points))
+            return function(points)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    problem, solver = heat(), CausalPINN(width=6, depth=2, points=20)
+    state = advance(solver, problem, solver.init(problem, environment()), 2)
+    batch, theta = Batch(state.batch.owner, state.batch.parts), state.memory["theta"]
+    fine, (loss, gradient) = batch.residual(theta), batch.gradient(theta)
+    batch.owner.compile()
+    batch = Batch(batch.owner, batch.parts)
+    assert torch.allclose(batch.residual(theta), fine, rtol=0, atol=ROUNDOFF)
+    again, regained = batch.gradient(theta)
+    assert again == pytest.approx(loss, rel=1e-12)
+    assert torch.allclose(regained, gradient, rtol=1e-10, atol=ROUNDOFF)
+    assert handed == [20, 20]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of what it imports here
+def test_the_real_compiler_gives_the_same_answer():
+    problem, ends = heat(), []
+    for compiled in (False, True):
+        solver = CausalPINN(width=6, depth=1, compile=compiled)
+        state = advance(solver, problem, solver.init(problem, environment()), 3)
+        ends.append(state.memory["theta"])
+    assert state.window.collocation._compiled  # it was not given up
+    assert torch.allclose(*ends, rtol=1e-6, atol=1e-8)
+
+
+def test_conditions_by_residuals_where_exactness_is_switched_off():
+    kinds = []
+    for exact in (True, False):
+        solver = CausalPINN(width=6, depth=1, exact=exact)
+        groups = solver.init(heat(), environment()).window.collocation.groups
+        kinds.append(sorted(g.kind for g in groups))
+    assert kinds == [["interior"], ["boundary", "boundary", "initial", "interior"]]
+
+
+def test_a_gradient_is_computed_once_where_a_line_search_ends(monkeypatch):
+    """Quasi-Newton methods ask again where the search of the step before ended."""
+    problem = heat()
+    solver = CausalPINN(width=6, depth=1, points=20, optimiser=SelfScaledBroyden())
+    state = advance(solver, problem, solver.init(problem, environment()), 3)
+    batch = Batch(state.batch.owner, state.batch.parts)
+    asked: list[int] = []
+    plain = batch.owner.columns
+    monkeypatch.setattr(
+        batch.owner, "columns", lambda i, points: asked.append(i) or plain(i, points)
+    )
+    theta = state.memory["theta"]
+    loss, gradient = batch.gradient(theta)
+    first = len(asked)
+    kept = gradient.clone()
+    gradient.zero_()  # what was given out belongs to the one who asked
+    again, regained = batch.gradient(theta.clone())
+    assert len(asked) == first and again == loss
+    assert torch.equal(regained, kept)
+    other, _ = batch.gradient(theta + 1e-3)
+    assert len(asked) == 2 * first and other != loss
+    fresh = Batch(state.batch.owner, state.batch.parts).gradient(theta)
+    assert fresh[0] == loss and torch.equal(fresh[1], regained)
 
 
 def test_same_seed_same_parameters_and_another_seed_others():
@@ -262,6 +440,11 @@ def test_a_conservation_law_that_may_shock_is_refused():
         ({"face_density": -1.0}, "face_density=-1.0 must be positive"),
         ({"target": 0.0}, "target=0.0 must be positive"),
         ({"network": object(), "width": 3}, "either network or width"),
+        ({"precision": "half"}, "precision='half' must be 'double' or 'mixed'"),
+        (
+            {"precision": "mixed", "optimiser": SelfScaledBroyden()},
+            "concerns the rows of GaussNewton",
+        ),
         ({"width": 0, "slices": 0}, "(?s)width=0.*slices=0"),
     ],
 )

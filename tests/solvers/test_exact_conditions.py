@@ -1,6 +1,7 @@
 """Conditions fulfilled by construction: where they hold, and where they must not be used."""
 
 import math
+from typing import Any
 
 import pytest
 import sympy as sp
@@ -163,6 +164,6 @@ def test_a_windowed_solution_with_exact_starts_survives_a_file(tmp_path):
     )
     sol.save(tmp_path / "kdv.pinn")
     back = pk.load(tmp_path / "kdv.pinn")
-    at = {"t": [0.0, 0.005, 0.013, 0.02], "x": [-0.3, 0.1, 0.9, 1.0]}
+    at: Any = {"t": [0.0, 0.005, 0.013, 0.02], "x": [-0.3, 0.1, 0.9, 1.0]}
     assert math.isclose(float(sol(**at)[0]), math.cos(-0.3 * math.pi), abs_tol=1e-12)
     assert (back(**at) == sol(**at)).all()
