@@ -91,5 +91,7 @@ LARGE = (
     "NavierStokesPressure",
     "NavierStokesStreamfunction",
     "NavierStokesVorticity",
+    "RotatingGaussian",
+    "SlottedCylinder",
     "SwirlingDeformation",
 )

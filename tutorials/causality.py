@@ -1,11 +1,12 @@
-"""Why a network has to wait: one equation, trained with and without causal weights.
+"""Why a network has to wait, and why nobody should believe a residual: one equation, three trainings.
 
     python tutorials/causality.py [FOLDER]
 
 A wave runs round a ring. Trained on all times at once, the network finds something that is nearly zero
-at late times: it satisfies the equation there, and is wrong. Its residual looks small, the checked error
-does not. Trained causally, the same network with the same optimiser follows the wave. Pictures are written
-to FOLDER (default: out). Everything is bounded by steps, so that two runs print the same.
+at late times: it satisfies the equation there, and is wrong. Trained causally, the same network waits for
+the wave, and has not arrived when the steps are over. Both residuals look small, the checked errors do not.
+Along its characteristics the same declaration is solved at once. Pictures are written to FOLDER (default:
+out). Everything is bounded by steps, so that two runs print the same.
 """
 
 import pathlib
@@ -22,12 +23,12 @@ from pinnkit.train.causality import causal_weights, slice_means
 folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "out")
 folder.mkdir(parents=True, exist_ok=True)
 
-# %% 1. The problem: a sine carried round a ring, almost five times.
+# %% 1. The problem: a sine carried round a ring, almost ten times.
 # Krishnapriyan and others (2021) showed that plain physics-informed networks fail here. We know the
-# answer, sin(x - 30 t), but do not tell: the check has to find out by itself.
+# answer, sin(x - 60 t), but do not tell: the check has to find out by itself.
 t, x = pk.coords("t x")
 u = pk.field("u", t, x)
-SPEED = 30
+SPEED = 60
 ring = pk.PDESystem(
     [u.diff(t) + SPEED * u.diff(x)],
     domain=pk.Interval(t, 0, 1) * pk.Interval(x, 0, 2 * sp.pi),
@@ -43,10 +44,11 @@ plain = ring.solve(at_once, tol=1e-2, max_steps=300, time_limit=18, seed=0)
 print(plain)
 
 # %% 3. The same, but causally: w(t) = exp(-eps * integral of the squared residual up to t).
-# eps goes through 1, 10, ..., 1e5 and ends with all weights 1. A time that is not solved yet silences
-# every later one, so training starts at the initial data and works its way forward.
+# eps goes through 1, 10, 100, 1000 and ends with all weights 1. A time that is not solved yet silences
+# every later one, so training starts at the initial data and works its way forward: `reached` in the
+# history says how far.
 in_order = pk.CausalPINN(schedule=pk.CausalSchedule(), **network)
-causal = ring.solve(in_order, tol=1e-2, max_steps=400, time_limit=32, seed=0)
+causal = ring.solve(in_order, tol=1e-2, max_steps=300, time_limit=18, seed=0)
 print(causal)
 
 
@@ -67,7 +69,12 @@ for name, sol in (("at once", plain), ("causal", causal)):
         f"  {sol.ok!s:5}  {sol.evidence.name}"
     )
 assert not plain.ok, "the wrong answer must not pass"
-assert causal.error_estimate < 0.1 * plain.error_estimate
+assert causal.ok == (causal.error(exact) <= 1e-2), "what is said of an answer must be true of it"
+
+# The frame was the difficulty: particles that move with the wave see nothing move.
+along = ring.solve(pk.LagrangianPINN(), tol=1e-2, seed=0)
+print(along)
+assert along.ok
 
 # %% 5. Picture: both answers and the truth at the end, and the errors over time.
 times, places = np.linspace(0, 1, 101), np.linspace(0, 2 * np.pi, 201)
