@@ -121,6 +121,7 @@ def stirred(nu: sp.Expr | float = 0, end: float = 1.0):
     return ring(u.diff(t) + sp.sin(x) * u.diff(x) - nu * u.diff(x, 2), end=end)
 
 
+@pytest.mark.slow
 def test_labels_are_new_in_every_window_of_a_known_flow():
     """What is carried is read through both maps."""
     engine = pk.CausalPINN(width=10, depth=2, windows=2, target=1e-4)
@@ -170,6 +171,7 @@ def test_a_state_is_trained_after_the_flow_that_carries_it():
     assert not torch.equal(displacements[0], displacements[first])
 
 
+@pytest.mark.slow
 def test_particles_that_enter_bring_the_value_of_the_side():
     """u_t + (1 + x / 2) u_x = 0: (2 + X) = (2 + x0) e^(t / 2), so u = f((2 + x) e^(-t / 2) - 2)."""
 
@@ -208,6 +210,7 @@ def test_walls_hold_whatever_the_training():
     assert np.abs(sol(t=0.7, x=places) - np.cos(3 * label)).max() < 2e-3
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_is_the_same(tmp_path: Path):
     for number, (problem, solver) in enumerate(
         ((Convection(), pk.LagrangianPINN()), (damped(1, 1), SMALL), (stirred(end=4.0), SMALL))
