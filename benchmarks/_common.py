@@ -1,7 +1,8 @@
-"""What all benchmark scripts share: the machine's speed, true solutions, tables.
+"""What all benchmark scripts share: the machine's speed, true solutions, rows over seeds, tables.
 
 In    nothing; every script is one command and prints Markdown tables for docs/benchmarks.md.
-Out   `measured` (speed before and after), `truth_of` (an answer better than any we judge), `error_of`.
+Out   `measured` (speed before and after), `truth_of` (an answer better than any we judge), `error_of`,
+      `run_rows` (the loop over rows and seeds), `make_parser` (its command line).
 
 True solutions come from `exact()`, from the Cole-Hopf quadrature, from tight ODE integrations and
 from Fourier/ETDRK4 solves refined far beyond the tolerances in question (two dimensions: `_torus`):
@@ -10,8 +11,10 @@ none of them uses pinnkit's own classical solver, which is among the things judg
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import platform
@@ -34,9 +37,12 @@ __all__ = [
     "error_of",
     "evaluate",
     "hardware",
+    "make_parser",
     "matmul_rate",
     "measured",
     "print_table",
+    "report",
+    "run_rows",
     "truth_of",
 ]
 
@@ -88,6 +94,61 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 def _cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def make_parser(
+    doc: str | None, cases: Iterable[str], *, default: str = "the table"
+) -> argparse.ArgumentParser:
+    """The options of every script whose rows are cases, solved once per seed."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else "")
+    parser.add_argument(
+        "--case", action="append", choices=sorted(cases), help=f"default: {default}"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--time-limit", type=float, default=None, help="instead of the row's own")
+    return parser
+
+
+def report(run: Mapping[str, Any], out: pathlib.Path | None) -> None:
+    """Print what a solve gave as a line of JSON, and append it to `out`."""
+    line = json.dumps(run)
+    print(line, flush=True)
+    if out is not None:
+        with out.open("a") as file:
+            file.write(line + "\n")
+
+
+def run_rows(
+    limits: Mapping[str, float],
+    args: argparse.Namespace,
+    *,
+    headers: Sequence[str],
+    solve: Callable[[str, int, float], dict[str, Any]],
+    tell: Callable[[str, int, dict[str, Any]], None],
+    judge: Callable[[str, float, list[dict[str, Any]]], tuple[list[Any], bool]],
+) -> int:
+    """Solve every row once per seed and print the table; the number of rows whose bar was missed.
+
+    Args:
+        limits: The rows in the order of the table, and the seconds each is allowed.
+        args: What `make_parser` read.
+        headers: Of all columns but the last, which says whether the bar was met.
+        solve: (row, seed, seconds) to what the solve gave.
+        tell: Called with (row, seed, what it gave) after every solve: the next may take hours.
+        judge: (row, seconds, what its seeds gave) to its cells and whether it met its bar.
+    """
+    rows, missed = [], 0
+    for name, allowed in limits.items():
+        seconds = args.time_limit or allowed
+        runs = []
+        for seed in args.seeds:
+            runs.append(solve(name, seed, seconds))
+            tell(name, seed, runs[-1])
+        cells, passed = judge(name, seconds, runs)
+        missed += not passed
+        rows.append([*cells, "yes" if passed else "NO"])
+    print_table([*headers, "passed"], rows)
+    return missed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ Ordinary problems go through `.solve()` with no solver named; Allen-Cahn and Bur
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import pathlib
 import sys
@@ -68,53 +67,36 @@ def run(case: Case, seed: int, seconds: float, data: pathlib.Path | None) -> dic
 
 def main() -> int:
     """Print one line per solve and one table; 1 if a bar is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--case", action="append", choices=sorted(CASES), help="default: all")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--time-limit", type=float, default=None, help="instead of the row's own")
+    parser = common.make_parser(__doc__, CASES, default="all")
     parser.add_argument("--data", type=pathlib.Path, default=None, help="folder of reference files")
     args = parser.parse_args()
-    rows, missed = [], 0
+
+    def solve(name: str, seed: int, seconds: float) -> dict[str, Any]:
+        return run(CASES[name], seed, seconds, args.data)
+
+    def tell(name: str, seed: int, row: dict[str, Any]) -> None:
+        print(name, f"seed {seed}:", row, flush=True)
+
+    def judge(name: str, seconds: float, runs: list[dict[str, Any]]) -> tuple[list[Any], bool]:
+        case, worst = CASES[name], max(runs, key=lambda r: r["error"])
+        cells = [
+            name,
+            worst["solver"],
+            f"{seconds:g} s",
+            case.bar,
+            worst["error"],
+            worst["estimate"],
+            worst["evidence"],
+            f"{sum(r['ok'] for r in runs)}/{len(runs)}",
+            max(r["seconds"] for r in runs),
+        ]
+        return cells, worst["error"] <= case.bar and all(r["ok"] for r in runs)
+
+    headers = ["case", "solver", "time_limit", "bar", "worst error", "its estimate"]
+    headers += ["evidence", "ok", "seconds"]
+    limits = {name: CASES[name].seconds for name in args.case or CASES}
     with common.measured("Accuracy with default settings"):
-        for name in args.case or CASES:
-            case = CASES[name]
-            seconds = args.time_limit or case.seconds
-            runs = []
-            for seed in args.seeds:
-                runs.append(run(case, seed, seconds, args.data))
-                print(name, f"seed {seed}:", runs[-1], flush=True)
-            worst = max(runs, key=lambda r: r["error"])
-            passed = worst["error"] <= case.bar and all(r["ok"] for r in runs)
-            missed += not passed
-            rows.append(
-                [
-                    name,
-                    worst["solver"],
-                    f"{seconds:g} s",
-                    case.bar,
-                    worst["error"],
-                    worst["estimate"],
-                    worst["evidence"],
-                    f"{sum(r['ok'] for r in runs)}/{len(runs)}",
-                    max(r["seconds"] for r in runs),
-                    "yes" if passed else "NO",
-                ]
-            )
-        common.print_table(
-            [
-                "case",
-                "solver",
-                "time_limit",
-                "bar",
-                "worst error",
-                "its estimate",
-                "evidence",
-                "ok",
-                "seconds",
-                "passed",
-            ],
-            rows,
-        )
+        missed = common.run_rows(limits, args, headers=headers, solve=solve, tell=tell, judge=judge)
     return int(missed > 0)
 
 

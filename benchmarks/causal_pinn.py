@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import functools
 import math
 import pathlib
 import sys
@@ -331,59 +331,58 @@ def _selected(args: argparse.Namespace) -> list[str]:
 
 def main() -> int:
     """Print one line per solve and the table; 1 if a bar is missed or a reference is too coarse."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--case", action="append", choices=sorted(CASES), help="default: the table")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--time-limit", type=float, default=None, help="instead of the row's own")
+    parser = common.make_parser(__doc__, CASES)
     parser.add_argument("--data", type=pathlib.Path, default=None, help="folder of reference files")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--curves", type=pathlib.Path, default=None, help="picture to write")
     parser.add_argument("--out", type=pathlib.Path, default=None, help="append JSON lines here")
     args = parser.parse_args()
-    rows, horizons, absolute, curves, missed = [], [], [], [], 0
+    horizons: list[list[Any]] = []
+    absolute: list[list[Any]] = []
+    curves: list[dict[str, Any]] = []
+
+    @functools.cache
+    def truth(name: str) -> common.Truth:
+        return _truth(CASES[name].problem(), args.data)
+
+    def solve(name: str, seed: int, seconds: float) -> dict[str, Any]:
+        drawn = args.curves is not None
+        row = run(name, seed, seconds, truth(name), args.device, curve=drawn)
+        if drawn:
+            curves.append({**row, "limit": seconds})
+        return {**row, "reference": truth(name).error, "device": args.device}
+
+    def tell(name: str, seed: int, row: dict[str, Any]) -> None:
+        common.report(row, args.out)
+        if args.curves is not None:
+            plot_curves(args.curves, curves)
+
+    def judge(name: str, seconds: float, runs: list[dict[str, Any]]) -> tuple[list[Any], bool]:
+        case, worst = CASES[name], max(runs, key=lambda r: r["error"])
+        known = truth(name).error
+        fine = known * FINER <= case.bar
+        horizons.extend([name, r["seed"], r["claimed"], r["true"]] for r in runs if case.horizons)
+        if name == "poisson-5d":
+            absolute.extend([r["seed"], r["error"], r["absolute"]] for r in runs)
+        cells = [
+            name,
+            case.published,
+            case.bar,
+            f"{seconds:g} s",
+            worst["error"],
+            worst["estimate"],
+            worst["evidence"],
+            f"{sum(r['ok'] for r in runs)}/{len(runs)}",
+            known if fine else f"{known:.1e}, too coarse",
+            max(r["seconds"] for r in runs),
+        ]
+        return cells, fine and passes(case, runs)
+
+    headers = ["problem", "published", "bar", "time_limit", "worst error", "its estimate"]
+    headers += ["evidence", "ok", "reference", "seconds"]
+    limits = {name: CASES[name].seconds for name in _selected(args)}
     with common.measured(f"CausalPINN against published figures, {args.device}"):
-        for name in _selected(args):
-            case = CASES[name]
-            seconds = args.time_limit or case.seconds
-            truth = _truth(case.problem(), args.data)
-            runs = []
-            for seed in args.seeds:
-                runs.append(
-                    run(name, seed, seconds, truth, args.device, curve=args.curves is not None)
-                )
-                line = json.dumps({**runs[-1], "reference": truth.error, "device": args.device})
-                print(line, flush=True)
-                if args.curves is not None:  # after every solve: the next ones may take hours
-                    curves.append({**runs[-1], "limit": seconds})
-                    plot_curves(args.curves, curves)
-                if args.out is not None:
-                    with args.out.open("a") as file:
-                        file.write(line + "\n")
-            worst = max(runs, key=lambda r: r["error"])
-            fine = truth.error * FINER <= case.bar
-            passed = fine and passes(case, runs)
-            missed += not passed
-            rows.append(
-                [
-                    name,
-                    case.published,
-                    case.bar,
-                    f"{seconds:g} s",
-                    worst["error"],
-                    worst["estimate"],
-                    worst["evidence"],
-                    f"{sum(r['ok'] for r in runs)}/{len(runs)}",
-                    truth.error if fine else f"{truth.error:.1e}, too coarse",
-                    max(r["seconds"] for r in runs),
-                    "yes" if passed else "NO",
-                ]
-            )
-            horizons += [[name, r["seed"], r["claimed"], r["true"]] for r in runs if case.horizons]
-            if name == "poisson-5d":
-                absolute = [[r["seed"], r["error"], r["absolute"]] for r in runs]
-        headers = ["problem", "published", "bar", "time_limit", "worst error", "its estimate"]
-        headers += ["evidence", "ok", "reference", "seconds", "passed"]
-        common.print_table(headers, rows)
+        missed = common.run_rows(limits, args, headers=headers, solve=solve, tell=tell, judge=judge)
         if horizons:
             common.print_table(["problem", "seed", "claimed horizon", "true horizon"], horizons)
         if absolute:

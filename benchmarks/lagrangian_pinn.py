@@ -18,9 +18,7 @@ reason; and reading back 100,000 values, against straight characteristics solved
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import math
 import pathlib
 import sys
@@ -235,52 +233,46 @@ CASES = {
 
 def main() -> int:
     """Print one line per solve and the table; 1 if a bar is missed or a reference is too coarse."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--case", action="append", choices=sorted(CASES), help="default: the table")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--time-limit", type=float, default=None, help="instead of the row's own")
+    parser = common.make_parser(__doc__, CASES)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=pathlib.Path, default=None, help="append JSON lines here")
     args = parser.parse_args()
-    rows, notes, missed = [], [], 0
+    notes: list[list[Any]] = []
+
+    def solve(name: str, seed: int, seconds: float) -> dict[str, Any]:
+        case = CASES[name]
+        row = case.measure(case, Solving(seed, seconds, args.device))
+        return {"case": name, "seed": seed, **row, "device": args.device}
+
+    def tell(name: str, seed: int, row: dict[str, Any]) -> None:
+        common.report(row, args.out)
+
+    def judge(name: str, seconds: float, runs: list[dict[str, Any]]) -> tuple[list[Any], bool]:
+        case, worst = CASES[name], max(runs, key=lambda r: r["error"])
+        notes.extend([name, what, worst[what]] for what in NOTED if what in worst)
+        cells = [
+            name,
+            case.published,
+            case.bar,
+            f"{seconds:g} s",
+            worst["error"],
+            *(worst.get(part, "-") for part in ("span", "half", "end")),
+            "-" if worst["estimate"] is None else worst["estimate"],
+            worst["evidence"],
+            worst["status"],
+            f"{sum(r['ok'] for r in runs)}/{len(runs)}",
+            worst["reference"],
+            max(r["seconds"] for r in runs),
+        ]
+        within = (r["error"] <= case.bar and r["reference"] * FINER <= case.bar for r in runs)
+        return cells, all(within)
+
+    headers = ["problem", "published", "bar", "time_limit", "worst error", "span", "T / 2", "T"]
+    headers += ["its estimate", "evidence", "status", "ok", "reference", "seconds"]
+    names = args.case or [name for name, case in CASES.items() if not case.extra]
+    limits = {name: CASES[name].seconds for name in names}
     with common.measured(f"LagrangianPINN against its bars, {args.device}"):
-        for name in args.case or [name for name, case in CASES.items() if not case.extra]:
-            case = CASES[name]
-            seconds = args.time_limit or case.seconds
-            runs = []
-            for seed in args.seeds:
-                runs.append(case.measure(case, Solving(seed, seconds, args.device)))
-                line = json.dumps({"case": name, "seed": seed, **runs[-1], "device": args.device})
-                print(line, flush=True)
-                if args.out is not None:
-                    with args.out.open("a") as file:
-                        file.write(line + "\n")
-            worst = max(runs, key=lambda r: r["error"])
-            passed = all(
-                r["error"] <= case.bar and r["reference"] * FINER <= case.bar for r in runs
-            )
-            missed += not passed
-            rows.append(
-                [
-                    name,
-                    case.published,
-                    case.bar,
-                    f"{seconds:g} s",
-                    worst["error"],
-                    *(worst.get(part, "-") for part in ("span", "half", "end")),
-                    "-" if worst["estimate"] is None else worst["estimate"],
-                    worst["evidence"],
-                    worst["status"],
-                    f"{sum(r['ok'] for r in runs)}/{len(runs)}",
-                    worst["reference"],
-                    max(r["seconds"] for r in runs),
-                    "yes" if passed else "NO",
-                ]
-            )
-            notes += [[name, what, worst[what]] for what in NOTED if what in worst]
-        headers = ["problem", "published", "bar", "time_limit", "worst error", "span", "T / 2", "T"]
-        headers += ["its estimate", "evidence", "status", "ok", "reference", "seconds", "passed"]
-        common.print_table(headers, rows)
+        missed = common.run_rows(limits, args, headers=headers, solve=solve, tell=tell, judge=judge)
         if notes:
             common.print_table(["problem", "what", "worst seed's"], notes)
     return int(missed > 0)

@@ -28,7 +28,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import json
 import math
 import os
 import subprocess
@@ -373,11 +372,8 @@ def main() -> int:
             for seed in args.seeds:
                 peer = run_peer(name, seed, args)
                 ours = run_ours(name, seed, args.time_limit, peer)
-                line = json.dumps({"case": name, "seed": seed, "deepxde": peer, "pinnkit": ours})
-                print(line, flush=True)
-                if args.out is not None:
-                    with args.out.open("a") as file:
-                        file.write(line + "\n")
+                both = {"case": name, "seed": seed, "deepxde": peer, "pinnkit": ours}
+                common.report(both, args.out)
                 sooner, lower = peer["seconds"] / ours["reached"], peer["error"] / ours["in_time"]
                 kept = lower >= LOWER if name in TRANSPORT else sooner >= SOONER
                 met = met and kept
