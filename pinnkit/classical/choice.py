@@ -14,7 +14,7 @@ from typing import Any
 import sympy as sp
 
 from pinnkit.classical.approximation import GridApproximation
-from pinnkit.classical.conditions import jump_positions
+from pinnkit.classical.conditions import jump_positions, partial_refusal
 from pinnkit.classical.conservation_law import law_refusal, split_conservation_law
 from pinnkit.classical.constraints import constraint_refusal
 from pinnkit.classical.discretise import field_orders
@@ -40,7 +40,9 @@ def supports(nf: NormalForm) -> str | None:
     """None, or in one sentence why the problem cannot be solved classically here."""
     if nf.parameters:
         names = ", ".join(map(str, nf.parameters))
-        return f"MethodOfLines() solves for fields only; {names} is unknown. Use CausalPINN()."
+        return (
+            f"MethodOfLines() solves for fields only; {names} is unknown. Use SpectralMixtureGP()."
+        )
     if nf.region is not None:
         return f"MethodOfLines() works on boxes, not on {nf.region}. Use CausalPINN()."
     if len(nf.space) > 2:
@@ -65,6 +67,12 @@ def supports(nf: NormalForm) -> str | None:
         return str(error)
     if _is_quasilinear_first_order(nf):
         return law_refusal(nf)
+    try:
+        partial = partial_refusal(nf, field_orders(nf)[1])
+    except UnsupportedProblemError as error:
+        return str(error)
+    if partial is not None:
+        return partial
     # In one dimension elements try what Fourier modes cannot.
     return constraint_refusal(nf) if len(nf.space) == 2 else None
 

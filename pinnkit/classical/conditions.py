@@ -1,13 +1,15 @@
 """Which field each boundary condition closes, and what is continuous across a jump.
 
 In    a NormalForm and the order of every field along every axis.
-Out   (condition, owner) pairs, and per field the flux that is continuous where a coefficient jumps.
+Out   (condition, owner) pairs, per field the flux that is continuous where a coefficient jumps, and
+      where a side passes from one condition to another.
 Next  `discretise` writes one row per condition and owner's node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -22,8 +24,10 @@ __all__ = [
     "boundary_conditions",
     "check_initial_data",
     "jump_positions",
+    "partial_refusal",
     "refuse_not_finite",
     "seam_fluxes",
+    "switch_positions",
 ]
 
 Array = np.ndarray
@@ -75,8 +79,7 @@ def assign_owners(
 ) -> list[tuple[Condition, int]]:
     """Give every boundary condition a field, so that a field of order m along an axis gets m.
 
-    Conditions on parts of a side (`where`) go to their first field, unchecked: the count of rows
-    decides in the end.
+    Conditions on parts of a side (`where`) go to their first field; `partial_refusal` counts them.
     """
     pairs: list[tuple[Condition, int]] = []
     for axis, coord in enumerate(nf.space):
@@ -133,6 +136,80 @@ def _match(candidates: list[list[int]], room: list[int]) -> list[int] | None:
     return owners if all(place(n, set()) for n in range(len(candidates))) else None
 
 
+def partial_refusal(nf: NormalForm, space_orders: Sequence[Sequence[int]]) -> str | None:
+    """None, or why conditions on parts of a side (`where`) leave the rows of a grid uncounted for."""
+    partial = [c for c in boundary_conditions(nf) if c.face.where != sp.true]
+    if not partial:
+        return None
+    for c in partial:
+        if nf.time in c.face.where.free_symbols:
+            return (
+                f"MethodOfLines() needs the same kind of condition at all times; that of {c.label} "
+                f"changes with {nf.time}. Use CausalPINN()."
+            )
+    pairs = assign_owners(nf, space_orders)
+    switches = switch_positions(nf)
+    for axis, coord in enumerate(nf.space):
+        here = [(c, owner) for c, owner in pairs if c.face.coord == coord]
+        if all(c.face.where == sp.true for c, _ in here):
+            continue
+        needed = [orders[axis] for orders in space_orders]
+        for place in _pieces(nf, switches, coord):
+            active = [owner for c, owner in here if c.face.where.subs(place | _on(c)) == sp.true]
+            given = [active.count(i) for i in range(len(needed))]
+            if given != needed:
+                at = ", ".join(f"{c} = {value:.3g}" for c, value in place.items())
+                return (
+                    f"MethodOfLines() needs {sum(needed)} conditions along {coord} wherever it is "
+                    f"crossed; near {at} there are {sum(given)}. Use CausalPINN()."
+                )
+    return None
+
+
+def switch_positions(nf: NormalForm) -> list[list[float]]:
+    """Per space axis, where one condition on a part of a side gives way to another."""
+    out: list[list[float]] = [[] for _ in nf.space]
+    for c in boundary_conditions(nf):
+        where = c.face.where.subs(_on(c))
+        for axis, coord in enumerate(nf.space):
+            if where.free_symbols != {coord}:
+                continue
+            grid = np.linspace(*nf.bounds[coord], 4001)
+            holds = sp.lambdify(coord, where, "numpy")
+            values = np.broadcast_to(holds(grid), grid.shape)
+            for k in np.flatnonzero(values[1:] != values[:-1]):
+                place = _bisect(holds, grid[k], grid[k + 1])
+                if not np.isclose(out[axis], place, rtol=1e-9, atol=0).any():
+                    out[axis].append(place)
+    return [sorted(positions) for positions in out]
+
+
+def _on(condition: Condition) -> dict[Any, Any]:
+    return {condition.face.coord: condition.face.value}
+
+
+def _pieces(
+    nf: NormalForm, switches: list[list[float]], across: sp.Symbol
+) -> list[dict[Any, float]]:
+    """The middle of every piece that the switches cut from the axes other than `across`."""
+    places: list[dict[Any, float]] = [{}]
+    for coord, cuts in zip(nf.space, switches, strict=True):
+        if coord != across:
+            lower, upper = nf.bounds[coord]
+            middles = (np.array([lower, *cuts]) + np.array([*cuts, upper])) / 2
+            places = [p | {coord: float(m)} for p in places for m in middles]
+    return places
+
+
+def _bisect(holds: Callable[[float], Any], a: float, b: float) -> float:
+    """Where `holds` changes between a and b."""
+    first = holds(a)
+    for _ in range(60):
+        middle = (a + b) / 2
+        a, b = (middle, b) if holds(middle) == first else (a, middle)
+    return float((a + b) / 2)
+
+
 def jump_positions(nf: NormalForm) -> list[list[float]]:
     """Per space axis, where a coefficient jumps; only jumps along an axis (x = number) are handled."""
     out: list[list[float]] = [[] for _ in nf.space]
@@ -162,13 +239,7 @@ def _roots(jump: sp.Expr, coord: sp.Symbol, lower: float, upper: float) -> list[
     roots = list(grid[values == 0.0])
     for a, b, fa in zip(grid[:-1], grid[1:], values[:-1], strict=True):
         if fa * float(function(b)) < 0:
-            for _ in range(60):
-                middle = (a + b) / 2
-                if fa * float(function(middle)) > 0:
-                    a = middle
-                else:
-                    b = middle
-            roots.append((a + b) / 2)
+            roots.append(_bisect(lambda z, fa=fa: fa * float(function(z)) > 0, a, b))
     return [float(r) for r in roots]
 
 

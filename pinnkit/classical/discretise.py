@@ -272,6 +272,11 @@ class System:
         if condition.face.where == sp.true:
             return None
         meshes = self._tangential(owner, axis)
+        # A node where two parts of a side meet goes to the upper one, whether < or <= was written.
+        for b, coord in enumerate(self.nf.space):
+            lower, upper = self.nf.bounds[coord]
+            nudge = 1e-9 * (upper - lower)
+            meshes[b] = np.clip(meshes[b] + nudge, lower + nudge, upper - nudge)
         meshes[axis] = x
         size = int(np.prod([len(m) for m in meshes], dtype=int))
         where = compile_value(sp.Piecewise((1, condition.face.where), (0, True)), self.nf)

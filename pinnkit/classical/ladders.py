@@ -11,10 +11,11 @@ import logging
 from typing import Any, Protocol
 
 import numpy as np
+import sympy as sp
 
 from pinnkit.classical.approximation import GridApproximation, from_time_grid
 from pinnkit.classical.axes import Axis, DifferenceAxis, ElementAxis
-from pinnkit.classical.conditions import boundary_conditions, jump_positions
+from pinnkit.classical.conditions import boundary_conditions, jump_positions, switch_positions
 from pinnkit.classical.discretise import System, field_orders
 from pinnkit.classical.features import find_breaks
 from pinnkit.classical.implicit import IntegrationError, TimeGrid, consistent_start, integrate
@@ -78,12 +79,16 @@ class ElementLadder:
         self.points = points or (8 if flat else 6)
         self.raise_degree = 1 if flat else 2
         self.most_points = 14 if flat else 16
-        jumps = jump_positions(nf)
+        jumps, switches = jump_positions(nf), switch_positions(nf)
         narrow = find_breaks(nf)
         self.stops = narrow[nf.time] if nf.time is not None else []
         self.axes = [
             ElementAxis(
-                first_breaks(*nf.bounds[c], _merged(jumps[i], narrow[c]), 2 if flat else 1),
+                first_breaks(
+                    *nf.bounds[c],
+                    _merged(_merged(jumps[i], switches[i]), narrow[c]),
+                    2 if flat else 1,
+                ),
                 self.points,
                 c in nf.periodic,
             )
@@ -285,8 +290,10 @@ class DifferenceLadder:
 
 
 def drop_counts(nf: NormalForm) -> list[tuple[int, int]] | None:
-    """Conditions at the (left, right) end of every axis, if the same for all fields; else None."""
+    """Conditions at the (left, right) end of every axis, if the same for all fields and places; else None."""
     _, space_orders = field_orders(nf)
+    if any(c.face.where != sp.true for c in boundary_conditions(nf)):
+        return None
     out = []
     for axis, coord in enumerate(nf.space):
         orders = {orders[axis] for orders in space_orders if orders[axis]}
