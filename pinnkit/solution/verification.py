@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,10 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_TOL = 1e-3  # what tol=None is judged at
 JUDGING = frozenset({Evidence.EXACT, Evidence.CERTIFIED, Evidence.REFERENCE, Evidence.DEFECT})
+DIFFERENCE = {
+    Evidence.EXACT: "the difference from the declared exact solution",
+    Evidence.REFERENCE: "the difference from the reference, its own error included,",
+}
 ROUNDOFF = 1e-15  # what an exact solution, evaluated in float64, is known to
 # What judges a classical solution must be sharper than it: it is refined once more where its own
 # error is more than this part of the difference found and the first solve was cheap. Trained
@@ -54,7 +59,8 @@ class Verification:
 
     `error` is E, the number `ok` is decided by: the largest over the fields of the space-time
     difference plus the reference's own error. `max_error` and `final_time_error` are the plain
-    differences. `fluctuation_error` is set where a field's mean dominates it.
+    differences. `fluctuation_error` is set where a field's mean dominates it. `reason` says what
+    decided, in words that can follow "because".
     """
 
     error: float
@@ -75,7 +81,8 @@ class Verification:
     def __str__(self) -> str:
         known = "" if math.isnan(self.error) else f", E = {self.error:.2e}"
         own = "" if math.isnan(self.reference_error) else f" (reference {self.reference_error:.1e})"
-        return f"{self.status.name}: {self.evidence.value}{known}{own}, tol {self.tol:g}. {self.reason}"
+        why = f". {self.reason[0].upper()}{self.reason[1:]}." if self.reason else ""
+        return f"{self.status.name}: {self.evidence.value}{known}{own}, tol {self.tol:g}{why}"
 
 
 def judge(
@@ -101,7 +108,11 @@ def judge(
     tol = DEFAULT_TOL if tol is None else tol
     if not _is_finite(nf, candidate):
         verdict = Verification(
-            math.inf, math.inf, math.inf, status=Status.INACCURATE, reason="It is not finite."
+            math.inf,
+            math.inf,
+            math.inf,
+            status=Status.INACCURATE,
+            reason="the answer is not finite everywhere",
         )
     else:
         verdict = _walk(nf, candidate, tol, started + time_limit, independent, parameters or {})
@@ -117,7 +128,7 @@ def estimate_defect(
         defect = classical.solve_defect(nf, approximation, time_limit=time_limit)
     except Exception as fault:  # a failing judge must not cost the user the answer it judges
         logger.warning("the error equation could not be solved", exc_info=True)
-        return math.nan, {}, f"The error equation failed: {_sentence(fault)}"
+        return math.nan, {}, _clause(fault)
     errors = {field_name(f): float(e) for f, e in defect.errors.items()}
     return float(defect.error), _whole_fields(nf, errors), str(defect.reason)
 
@@ -139,19 +150,21 @@ def _walk(
             return verdict
     if candidate.approximation is None:
         reasons.append(
-            "Its derivatives are not known, so neither residual nor defect can be computed."
+            "its derivatives are not known, so neither residual nor defect can be computed"
         )
-        return Verification(math.nan, reason=" ".join(reasons))
+        return Verification(math.nan, reason="; ".join(reasons))
     if not candidate.classical:  # a grid solution's defect would be found with its own operators
         verdict = _by_defect(nf, candidate.approximation, tol, deadline, reasons)
         if verdict is not None:
             return verdict
     elif not independent:
-        reasons.append("Nothing independent has looked at it; see own_error of its stats.")
+        reasons.append("nothing independent has looked at it (see own_error of its stats)")
     residual = _held_out_residual(nf, candidate.approximation, parameters)
-    reasons.append(f"The residual is {residual:.1e} of the largest term, which bounds no error.")
+    reasons.append(
+        f"only the residual is known, {residual:.1e} of the largest term, which bounds no error"
+    )
     return Verification(
-        math.nan, evidence=Evidence.RESIDUAL, residual=residual, reason=" ".join(reasons)
+        math.nan, evidence=Evidence.RESIDUAL, residual=residual, reason="; ".join(reasons)
     )
 
 
@@ -163,7 +176,7 @@ def _by_exact(
     whole = {psi: nf.exact[a] + sp.I * nf.exact[b] for psi, (a, b) in nf.complex_fields.items()}
     exact = make_candidate(nf, {f: whole.get(f, nf.exact.get(f)) for f in user_fields(nf)})
     if not _is_finite(nf, replace(exact, quadrature=candidate.quadrature)):
-        reasons.append("The declared exact solution is not finite everywhere.")
+        reasons.append("the declared exact solution is not finite everywhere")
         return None
     found = compare(nf, candidate.values, exact.values, quadrature=candidate.quadrature)
     return _verdict(found, ROUNDOFF, {}, tol, Evidence.EXACT, exact.approximation, "")
@@ -179,10 +192,10 @@ def _by_reference(
 ) -> Verification | None:
     if parameters:
         # TODO: substitute the estimates; comes with the solvers that determine parameters.
-        reasons.append("No independent solve: the problem has unknown parameters.")
+        reasons.append("there is no independent solve: the problem has unknown parameters")
         return None
     if (why := classical.supports(nf)) is not None:
-        reasons.append(f"No independent solve: {_sentence(why)}")
+        reasons.append(f"there is no independent solve: {_clause(why)}")
         return None
     target, verdict = min(FIRST_TARGET, 1e-3 * tol), None
     variant = "alternate" if candidate.classical else "primary"
@@ -198,12 +211,10 @@ def _by_reference(
             )
             solved = reference.approximation
             if solved is None:
-                reasons.append(
-                    f"The independent solve found nothing: {_sentence(reference.reason)}"
-                )
+                reasons.append(f"the independent solve found nothing: {_clause(reference.reason)}")
                 break
             if reference.unseen > 0.5 * tol:
-                reasons.append(f"The independent solve is blind: {_sentence(reference.reason)}")
+                reasons.append(f"the independent solve is blind: {_clause(reference.reason)}")
                 break
             found = compare(
                 nf,
@@ -213,11 +224,11 @@ def _by_reference(
             )
         except Exception as fault:  # as in estimate_defect
             logger.warning("the independent solve failed", exc_info=True)
-            reasons.append(f"The independent solve failed: {_sentence(fault)}")
+            reasons.append(f"the independent solve failed: {_clause(fault)}")
             break
         own = float(reference.error)
         if not math.isfinite(own):
-            reasons.append(f"The independent solve did not converge: {_sentence(reference.reason)}")
+            reasons.append(f"the independent solve did not converge: {_clause(reference.reason)}")
             break
         if verdict is not None and own >= verdict.reference_error:
             break
@@ -231,7 +242,7 @@ def _by_reference(
             tol,
             Evidence.REFERENCE,
             solved,
-            f"The reference: {_sentence(reference.reason)}",
+            _refined(reference, target),
         )
         if not candidate.classical or own <= SHARPNESS * found.error:
             break
@@ -248,19 +259,21 @@ def _by_defect(
 ) -> Verification | None:
     seconds = max(1.0, deadline - time.perf_counter())
     if (why := classical.supports(nf)) is not None:
-        reasons.append(f"No error equation: {_sentence(why)}")
+        reasons.append(f"there is no error equation: {_clause(why)}")
         return None
     error, errors, why = estimate_defect(nf, approximation, time_limit=seconds)
     if not math.isfinite(error):
-        reasons.append(f"The error equation was not solved: {_sentence(why)}")
+        reasons.append(f"the error equation was not solved: {_clause(why)}")
         return None
     status = Status.OK if error <= tol else Status.INACCURATE
+    agreed = f" ({_clause(why)})" if why else ""
+    decided = f"the error found by the error equation is {_beside(error, tol)}{agreed}"
     return Verification(
         error,
         evidence=Evidence.DEFECT,
         status=status,
         errors=errors,
-        reason=" ".join([*reasons, _sentence(why)] if why else reasons),
+        reason="; ".join([decided, *reasons]),
     )
 
 
@@ -278,13 +291,13 @@ def _verdict(
     # max() would pass over a nan in silence.
     error = math.nan if any(map(math.isnan, errors.values())) else max([own, *errors.values()])
     if math.isnan(error):
-        status = Status.UNVERIFIED
-        reason = f"The difference is not a number. {reason}"
+        status, decided = Status.UNVERIFIED, "the difference is not a number"
     elif own > 0.5 * tol:
         status = Status.UNVERIFIED
-        reason = f"The reference itself is only known to {own:.1e}, more than half of tol. {reason}"
+        decided = f"the reference itself is only known to {own:.1e}, more than half of {tol:g}"
     else:
         status = Status.OK if error <= tol else Status.INACCURATE
+        decided = f"{DIFFERENCE[evidence]} is {_beside(error, tol)}"
     return Verification(
         error,
         found.final_time_error,
@@ -294,13 +307,25 @@ def _verdict(
         status=status,
         errors=errors,
         fluctuation_error=found.fluctuation_error,
-        reason=reason.strip(),
+        reason="; ".join(filter(None, [decided, reason])),
         reference=reference,
     )
 
 
-def _sentence(why: object) -> str:
-    return str(why).strip().rstrip(".") + "."
+def _beside(error: float, tol: float) -> str:
+    return f"{'not above' if error <= tol else 'above'} {tol:g}"
+
+
+def _refined(reference: classical.Reference, target: float) -> str:
+    """How far the reference was refined, and why no further."""
+    if reference.finished and reference.error <= target:
+        return f"the reference was refined until its own error was below {target:.0e}"
+    return f"the reference's own error stayed at {reference.error:.1e}: {_clause(reference.reason)}"
+
+
+def _clause(why: object) -> str:
+    """To stand inside a sentence; the advice which solver to take is for those who have none yet."""
+    return re.sub(r"\s*Use \w+\(\)\.?$", "", str(why).strip()).rstrip(".")
 
 
 def _whole_fields(nf: NormalForm, errors: Mapping[str, float]) -> dict[str, float]:

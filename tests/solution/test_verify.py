@@ -48,6 +48,50 @@ def test_a_candidate_without_derivatives_and_without_reference_is_unverified(cla
     assert found.status is Status.UNVERIFIED and "derivatives are not known" in found.reason
 
 
+def test_what_is_printed_names_what_decided(classical: Classical):
+    """One sentence after "because", which agrees with the status and starts in lower case."""
+
+    def because(tol: float | None = None, **changes: Any) -> str:
+        sol = pk.solve(heat(**changes), Halving(), max_steps=60, tol=tol)
+        (line,) = [p for p in str(sol).splitlines() if p.startswith("  because ")]
+        assert not line.endswith(".") and str(sol.verification).endswith(line[13:] + ".")
+        return f"{sol.status.name} {line.split(maxsplit=1)[1]}"
+
+    assert because(exact={u: EXACT}) == (
+        "OK the difference from the declared exact solution is not above 0.001"
+    )
+    assert because(exact={u: 2 * EXACT}) == (
+        "INACCURATE the difference from the declared exact solution is above 0.001"
+    )
+    assert because().startswith(
+        "OK the difference from the reference, its own error included, is not above 0.001; the "
+    )
+    classical.own_error = 2e-3
+    assert because().startswith(
+        "UNVERIFIED the reference itself is only known to 2.0e-03, more than"
+    )
+    classical.own_error, classical.defect = math.inf, 2e-4
+    assert because().startswith("OK the error found by the error equation is not above 0.001")
+    assert because(tol=1e-4).startswith(
+        "INACCURATE the error found by the error equation is above 0.0001"
+    )
+    classical.refusal = "MethodOfLines() works on boxes, not on a disk. Use CausalPINN()."
+    assert because().startswith(
+        "UNVERIFIED there is no independent solve: MethodOfLines() works on boxes, not on a disk; "
+    )
+
+
+def test_the_reference_says_how_far_it_was_refined(classical: Classical):
+    """An inaccurate answer beside a good reference, and one that ran out of time."""
+    wrong = 1.01 * EXACT
+    found = pk.verify(heat(), wrong)
+    assert found.status is Status.INACCURATE
+    assert "is above 0.001; the reference was refined until its own error was below" in found.reason
+    classical.own_error = 1e-4
+    found = pk.verify(heat(), wrong)
+    assert "; the reference's own error stayed at 1.0e-04: " in found.reason
+
+
 def test_data_must_cover_the_domain(classical: Classical):
     sol = pk.solve(heat(), Halving(), max_steps=60)
     whole = sol.to_xarray(t=51, x=51)
