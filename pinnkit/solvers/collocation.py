@@ -226,7 +226,7 @@ class Collocation:
         }
         try:
             self._compiled = {k: torch.compile(f, dynamic=True) for k, f in inside.items()}
-        except Exception as fault:  # a platform or a version of Python without the compiler
+        except (RuntimeError, ImportError) as fault:  # a platform or a Python without the compiler
             logger.warning("torch.compile is not available, going on without it: %s", fault)
 
     def columns(self, index: int, points: Tensor) -> Tensor:  # shape: (n, e)
@@ -234,7 +234,8 @@ class Collocation:
         if index in self._compiled:
             try:
                 return self._compiled[index](points)
-            except Exception as fault:  # no compiler, or one of its own faults
+            except _compiler_faults() as fault:
+                # A fault of the residual met while tracing comes as one, too: below it is met again.
                 logger.warning("torch.compile failed, going on without it: %s", fault)
                 self._compiled.clear()
         return self.groups[index].evaluate(self.model, points)
@@ -407,6 +408,15 @@ def _straight(group: ResidualGroup, model: FieldModel) -> Callable[[Tensor], Ten
         return torch.stack(residuals([*points.unbind(1), *derivatives]), dim=1)
 
     return columns
+
+
+def _compiler_faults() -> tuple[type[Exception], ...]:
+    """What `torch.compile` raises of itself, its backend and the C++ compiler included."""
+    # Late: a second's import, over once anything has been compiled.
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
+
+    return TorchDynamoException, CppCompileError, InvalidCxxCompiler
 
 
 def flat_parameters(params: Sequence[nn.Parameter]) -> Tensor:  # shape: (P,)
