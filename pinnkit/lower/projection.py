@@ -3,24 +3,30 @@
 In    a function on a box (the last instant of a time window), and a tolerance.
 Out   `ProjectedField`: the same function in a few hundred numbers, with its measured error and all
       its derivatives.
-Next  initial data of the next window, instead of networks nested in networks.
+Next  initial data of the next window, instead of networks nested in networks: `project_instant`.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import sympy as sp
 import torch
 from torch import Tensor, nn
 
+from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.activations import is_traced
 from pinnkit.lower.jet_algebra import JetSpec, MultiIndex
 from pinnkit.lower.sampling import unit_sobol
 
-__all__ = ["ProjectedField"]
+__all__ = ["ProjectedField", "project_instant"]
 
+logger = logging.getLogger(__name__)
+
+_HANDOVER_TOL = 1e-9  # relative L2 error of an instant's projection: far below any tolerance / 100
 _FIRST_MODES = 17  # odd, so that a Fourier axis has as many sines as cosines
 
 
@@ -181,6 +187,52 @@ def _basis(x: Tensor, low: float, high: float, count: int, fourier: bool) -> Ten
         return torch.stack(columns[:count], dim=1)
     k = torch.arange(count, dtype=x.dtype, device=x.device)
     return torch.cos(torch.arccos(xi.clamp(-1, 1))[:, None] * k)
+
+
+def project_instant(
+    fields: Any,
+    wanted: Sequence[tuple[int, MultiIndex]],
+    nf: NormalForm,
+    bounds: Mapping[sp.Symbol, tuple[float, float]],
+    like: Tensor,
+    *,
+    zeros: int = 0,
+) -> ProjectedField:
+    """What a time window hands over to the next: its last instant as a function of space.
+
+    Args:
+        fields: Has `derivatives(points, wanted)`: what was solved until the instant.
+        wanted: (field, derivative) pairs, one per function.
+        bounds: Of the window that begins: the instant is where its time begins.
+        like: Device and dtype of the points that `fields` takes.
+        zeros: Functions that are zero, before the wanted ones.
+
+    Its error is logged; look at `.error`.
+    """
+    assert nf.time is not None
+    axis = nf.coords.index(nf.time)
+    columns = [i for i in range(len(nf.coords)) if i != axis]
+    space = [nf.coords[i] for i in columns]
+    instant = bounds[nf.time][0]
+
+    def at_instant(places: Tensor) -> Tensor:  # shapes: (q, d - 1) -> (q, zeros + len(wanted))
+        points = places.new_full((len(places), len(nf.coords)), instant)
+        points[:, columns] = places
+        values = torch.stack(list(fields.derivatives(points.to(like), wanted)), dim=1)
+        values = values.detach().to(places)
+        return torch.cat([values.new_zeros(len(values), zeros), values], dim=1)
+
+    projected = ProjectedField.fit(
+        at_instant,
+        columns,
+        [bounds[c][0] for c in space],
+        [bounds[c][1] for c in space],
+        [c in nf.periodic for c in space],
+        tol=_HANDOVER_TOL,
+        max_modes={1: 1025, 2: 129}.get(len(columns), 33),
+    )
+    logger.info("%s = %g: handed over with relative error %.1e", nf.time, instant, projected.error)
+    return projected
 
 
 def _project(

@@ -12,6 +12,7 @@ from pinnkit.nn.networks import (
     Select,
     SideBySide,
     Sum,
+    zero_output,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "Sum",
     "describe",
     "rebuild",
+    "zero_output",
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "Select",
     "SideBySide",
     "Sum",
+    "zero_output",
 ]
 
 
@@ -294,6 +295,30 @@ class Select(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.part(z[..., list(self.columns)])
+
+
+def zero_output(network: nn.Module) -> bool:
+    """Set the last linear layer to zero, so that the network is 0 and still learns; False if unknown.
+
+    Of sums and of networks side by side every part, of a product the first factor, of a chain the last
+    link. A network of a class this library does not know is left as it is.
+    """
+    if isinstance(network, (Sum, SideBySide)):
+        known = [zero_output(part) for part in network.parts]
+        return all(known)
+    if isinstance(network, (Product, Chain)):
+        return zero_output(network.parts[0 if isinstance(network, Product) else -1])
+    if isinstance(network, Select):
+        return zero_output(network.part)
+    if not isinstance(network, (MLP, ModifiedMLP, PirateNet)):
+        return False
+    last = network.layers[-1] if isinstance(network, MLP) else network.last
+    with torch.no_grad():
+        # Of a factorised layer the direction: were its factor zero, the direction would not learn.
+        for p in (last.direction if isinstance(last, FactorisedLinear) else last.weight, last.bias):
+            assert isinstance(p, Tensor)
+            p.zero_()
+    return True
 
 
 def _at_least_one(parts: tuple[nn.Module, ...]) -> tuple[nn.Module, ...]:

@@ -1,4 +1,4 @@
-"""The solver abstraction: a frozen record of hyperparameters with five methods.
+"""The solver abstraction: a frozen record of hyperparameters with five methods to write.
 
 In    a `PDESystem` (its `normal_form` is all a solver reads) and an `Env`.
 Out   a state advanced by `step`, and at the end an `Answer`.
@@ -71,6 +71,10 @@ class AbstractSolver(ABC):
     @abstractmethod
     def finish(self, problem: Any, state: Any) -> Answer:
         """The best answer so far. Changes nothing: it is also called in the middle of training."""
+
+    def complete(self, problem: Any, state: Any) -> bool:
+        """Whether the answer so far is meant for the whole domain; its error is estimated only then."""
+        return True
 
 
 def unknowns_refusal(nf: NormalForm, solver: str) -> str | None:

@@ -5,19 +5,20 @@ Out   `ExactConditions`: the form, which fields have one, and which conditions n
 Next  `windows` builds the ansatz with it and drops the residuals.
 
 A condition that is exact costs no points and competes with no equation; the network learns what the
-equations add (KdV's first tenth, 15 s: 5e-6 soft, 5e-7 exact). Used only where it is true: data that
-fit together at every corner of the domain. Elsewhere an exact form would keep a kink for all time.
+equations add. Used only where it is true: smooth data that fit together at every corner of the
+domain. Elsewhere an exact form would keep a kink for all time.
 
     initial values    A = u0 + (t - t0) u1 ...,                    B = (t - t0)^order
     two sides         A += (g - A at the sides), linear between,   B *= (x - a) (b - x)
 
-Along one axis that is not periodic, any values; along several, zeros only.
+Along one axis that is not periodic, any values; along several, zeros only. The lift must vanish at t0
+with its time derivatives below the order: at the sides of a struck string, u_t = 1 beside u = 0, it
+does not, and the sides stay soft.
 References: lagaris1998artificial.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,19 +26,17 @@ from typing import Any
 
 import sympy as sp
 import torch
-from torch import Tensor, nn
 
 from pinnkit.ir.leaves import leaves
 from pinnkit.ir.normal_form import Condition, NormalForm
+from pinnkit.ir.smoothness import is_smooth, largest_value
 from pinnkit.lower.fields import ExpressionJets, HardForm
-from pinnkit.lower.projection import ProjectedField
-from pinnkit.nn import MLP
+from pinnkit.lower.projection import ProjectedField, project_instant
 
-__all__ = ["ExactConditions", "exact_conditions", "silence"]
+__all__ = ["ExactConditions", "exact_conditions"]
 
-logger = logging.getLogger(__name__)
-
-HANDOVER_TOL = 1e-9  # relative L2 error of the projection: far below any tolerance / 100
+ROUNDING = 1e-13  # of the data: what is left of two values that agree
+CORNER = 1e-8  # of the data: smaller mismatches at a corner are rounding in the user's numbers
 
 
 @dataclass(frozen=True)
@@ -93,15 +92,6 @@ def exact_conditions(
     return ExactConditions(form, frozenset(fields), tuple(held), bool(carried))
 
 
-def silence(network: nn.Module) -> None:
-    """N = 0 at first: the ansatz starts as its known part."""
-    for module in network.modules():
-        if isinstance(module, MLP) and isinstance(module.layers[-1], nn.Linear):
-            with torch.no_grad():
-                for p in module.layers[-1].parameters():
-                    p.zero_()
-
-
 def _everywhere(nf: NormalForm, u: sp.Expr) -> bool:
     return set(nf.field_coords(u)) == set(nf.coords)
 
@@ -130,7 +120,7 @@ def _of_field(
         if carried or given is not None:
             ramp = (nf.time - sp.Float(start, 17)) / sp.Float(end - start, 17)
             factor = ramp**order
-    sides = _sides(nf, u, offset)
+    sides = _sides(nf, u, offset, order if held else 0)
     if sides is not None:
         lift, bubble, conditions = sides
         offset, factor = offset + lift, factor * bubble
@@ -144,23 +134,35 @@ def _initial(nf: NormalForm, u: sp.Expr, order: int) -> list[Condition] | None:
     own = {
         c.target: c
         for c in nf.conditions
-        if c.kind == "initial"
-        and c.face.coord == nf.time
-        and c.face.where == sp.true
-        and c.value is not None
-        and not leaves(c.value)
+        if c.kind == "initial" and c.face.coord == nf.time and _has_values(nf, c)
     }
     found = [own.get(w) for w in wanted]
     return [c for c in found if c is not None] if all(found) else None
 
 
+def _has_values(nf: NormalForm, condition: Condition) -> bool:
+    """Whether it prescribes smooth values on a whole face."""
+    value = condition.value
+    highest = max(nf.predicates.space_order.values(), default=0)
+    return (
+        condition.face.where == sp.true
+        and value is not None
+        and not leaves(value)
+        and is_smooth(value, nf.bounds, max(2, highest))
+    )
+
+
 def _sides(
-    nf: NormalForm, u: sp.Expr, offset: sp.Expr
+    nf: NormalForm, u: sp.Expr, offset: sp.Expr, order: int
 ) -> tuple[sp.Expr, sp.Expr, list[Condition]] | None:
-    """What A gains and B is multiplied by so that Dirichlet values hold on all sides."""
+    """What A gains and B is multiplied by so that Dirichlet values hold on all sides.
+
+    `order`: derivatives in time, from the value on, that A has already right at the start.
+    """
     axes = [c for c in nf.space if c not in nf.periodic]
     if not axes:
         return None
+    size = largest_value(offset, nf.bounds)
     lift, bubble, held = sp.S.Zero, sp.S.One, []
     for x in axes:
         pair = [_dirichlet(nf, u, x, side) for side in ("left", "right")]
@@ -170,14 +172,29 @@ def _sides(
         gaps = []
         for condition, end in zip(pair, (a, b), strict=True):
             assert condition is not None and condition.value is not None
-            gaps.append(condition.value - _at(offset, x, end))
+            gap = condition.value - sp.sympify(offset).subs(x, end)
+            # sin(pi * 1.0) is 1e-16 in floats: rounding, not a value that has to be lifted.
+            if largest_value(gap, nf.bounds) <= ROUNDING * size:
+                gap = sp.S.Zero
+            elif len(axes) > 1 or not _begins_at_zero(nf, gap, order, size):
+                return None
+            gaps.append(gap)
             held.append(condition)
-        if len(axes) == 1:
-            lift = (gaps[0] * (b - x) + gaps[1] * (x - a)) / (b - a)
-        elif any(_size(nf, gap) > 1e-14 for gap in gaps):
-            return None
+        lift += (gaps[0] * (b - x) + gaps[1] * (x - a)) / (b - a)
         bubble *= 4 * (x - a) * (b - x) / (b - a) ** 2
     return lift, bubble, held
+
+
+def _begins_at_zero(nf: NormalForm, gap: sp.Expr, order: int, size: float) -> bool:
+    """Whether the lift leaves u, u_t, ... at the start as they are."""
+    for k in range(order):
+        assert nf.time is not None
+        low, high = nf.bounds[nf.time]
+        first = sp.diff(gap, nf.time, k).subs(nf.time, sp.Float(low, 17))
+        scale = max(size, largest_value(gap, nf.bounds)) / (high - low) ** k
+        if not largest_value(first, nf.bounds) <= CORNER * scale:
+            return False
+    return True
 
 
 def _dirichlet(nf: NormalForm, u: sp.Expr, x: sp.Symbol, side: str) -> Condition | None:
@@ -188,29 +205,9 @@ def _dirichlet(nf: NormalForm, u: sp.Expr, x: sp.Symbol, side: str) -> Condition
         and c.target == u
         and c.face.coord == x
         and c.face.side == side
-        and c.face.where == sp.true
-        and c.value is not None
-        and not leaves(c.value)
+        and _has_values(nf, c)
     ]
     return own[0] if len(own) == 1 else None
-
-
-def _at(expr: sp.Expr, x: sp.Symbol, end: sp.Expr) -> sp.Expr:
-    value = sp.sympify(expr).subs(x, end)
-    # sin(pi * 1.0) is 1e-16 in floats: rounding, not a value that has to be lifted.
-    return sp.S.Zero if value.is_number and abs(float(value)) < 1e-15 else value
-
-
-def _size(nf: NormalForm, expr: sp.Expr) -> float:
-    """The largest value in the domain, about."""
-    expr = sp.sympify(expr)
-    if expr.is_number:
-        return abs(float(expr))
-    at = [
-        [(c, sp.Float(lo + s * (hi - lo))) for c, (lo, hi) in nf.bounds.items()]
-        for s in (0.13, 0.48, 0.91)
-    ]
-    return max(abs(float(expr.subs(point))) for point in at)
 
 
 def _handed_over(
@@ -222,28 +219,12 @@ def _handed_over(
     """u0(x) + (t - t0) u1(x) of all fields: Fourier in space, Chebyshev in time."""
     assert nf.time is not None
     axis = nf.coords.index(nf.time)
+    wanted = [(i, tuple(k if c == axis else 0 for c in range(len(nf.coords)))) for i, k in carried]
+    model = before.collocation.model
+    projected = project_instant(model, wanted, nf, bounds, model.centre)
+    config = projected.config
     start, end = bounds[nf.time]
     half = 0.5 * (end - start)
-    columns = [i for i in range(len(nf.coords)) if i != axis]
-    model = before.collocation.model
-    wanted = [(i, tuple(k if c == axis else 0 for c in range(len(nf.coords)))) for i, k in carried]
-
-    def last_instant(space: Tensor) -> Tensor:  # shapes: (q, d - 1) -> (q, len(wanted))
-        points = space.new_full((len(space), len(nf.coords)), start)
-        points[:, columns] = space
-        values = model.derivatives(points.to(model.centre), wanted)
-        return torch.stack(values, dim=1).detach().to(space)
-
-    space = [nf.coords[c] for c in columns]
-    lower, upper = [bounds[c][0] for c in space], [bounds[c][1] for c in space]
-    projected = ProjectedField.fit(
-        last_instant, columns, lower, upper, [True] * len(columns),
-        tol=HANDOVER_TOL, max_modes={1: 1025, 2: 129}.get(len(columns), 33),
-    )  # fmt: skip
-    logger.info(
-        "window [%g, %g]: initial data handed over with relative error %.1e",
-        start, end, projected.error,
-    )  # fmt: skip
     given = projected.coefficients  # (modes..., len(carried))
     degrees = 1 + max(k for _, k in carried)
     made = given.new_zeros(degrees, *given.shape[:-1], len(nf.fields))
@@ -252,6 +233,6 @@ def _handed_over(
         for degree in range(k + 1):
             made[degree, ..., index] += half**k * given[..., column]
     return ProjectedField(
-        [axis, *columns], [start, *lower], [end, *upper], [False, *[True] * len(columns)],
-        made, projected.error,
+        [axis, *config["columns"]], [start, *config["lower"]], [end, *config["upper"]],
+        [False, *config["periodic"]], made, projected.error,
     )  # fmt: skip

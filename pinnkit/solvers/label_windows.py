@@ -13,6 +13,7 @@ is trained by itself, and the state afterwards on the map that is then known.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import logging
@@ -22,20 +23,20 @@ from typing import Any
 
 import sympy as sp
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pinnkit.ir.labels import LabelForm
-from pinnkit.ir.leaves import field_of
+from pinnkit.ir.leaves import derivative_count, field_of, leaves
+from pinnkit.ir.smoothness import is_smooth
 from pinnkit.lower.fields import ExpressionJets, FieldModel, HardForm, make_field_model
 from pinnkit.lower.lagrangian import LagrangianApproximation
-from pinnkit.lower.projection import ProjectedField
+from pinnkit.lower.projection import project_instant
 from pinnkit.lower.relabelled import Origin, RelabelledApproximation, make_part
 from pinnkit.lower.residuals import compile_residuals, group_terms
 from pinnkit.lower.scales import FieldScale, estimate_field_scales
-from pinnkit.nn import MLP, SideBySide
+from pinnkit.nn import MLP, SideBySide, zero_output
 from pinnkit.solvers.base import Env
 from pinnkit.solvers.collocation import Collocation, flat_parameters
-from pinnkit.solvers.exact_conditions import HANDOVER_TOL
 from pinnkit.solvers.windows import GAIN, SPREAD, Window, as_approximation, network_size
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "STATE",
     "LabelWindow",
     "as_lagrangian",
+    "at_rest",
     "at_stage",
     "first_stage",
     "open_label_window",
@@ -100,6 +102,14 @@ def as_lagrangian(
     return RelabelledApproximation([*(window.earlier.parts if window.earlier else ()), part])
 
 
+def at_rest(window: LabelWindow) -> LabelWindow:
+    """The same window with N = 0: nothing has happened since its start."""
+    model = copy.deepcopy(window.model)
+    zero_output(model.network)
+    theta = flat_parameters([p for p in model.parameters() if p.requires_grad])
+    return dataclasses.replace(window, theta=theta)
+
+
 def first_stage(form: LabelForm) -> str:
     """What is trained first."""
     return FLOW if form.passive and form.speeds and form.trained else BOTH
@@ -147,7 +157,7 @@ def open_label_window(
         nf,
         _builder(form, engine, env, fresh),
         scales=_scales(form, span[1] - span[0], soft),
-        harmonics=engine.harmonics,
+        harmonics=engine.harmonics or 1,  # seen from a particle everything is smooth
         hard=_hard_form(form, before, earlier, span, soft, env),
         bounds=bounds,
         dtype=env.dtype,
@@ -156,7 +166,7 @@ def open_label_window(
         # The same shapes in scaled time: a good first guess, above all where the flow is steady.
         model.network.load_state_dict(before.model.network.state_dict())
     elif not soft:
-        _silence(model.network)
+        zero_output(model.network)  # the identity can be inverted from the first step on
     collocation = Collocation(
         nf, (), model,
         bounds=bounds, condition_weight=engine.condition_weight, face_density=engine.face_density,
@@ -251,7 +261,6 @@ def _hard_form(
         return HardForm(ExpressionJets(start, nf.coords), factor)
     if before.form is not form and not form.trained:
         return HardForm(ExpressionJets([sp.S.Zero] * len(nf.fields), nf.coords), factor)
-    columns = [nf.coords.index(c) for c in nf.space]
     zero = (0,) * len(nf.coords)
     if before.form is form:
         last: Any = as_approximation(nf, [before])
@@ -259,24 +268,11 @@ def _hard_form(
     else:
         last = earlier
         wanted = [(form.source.fields.index(u), zero) for u in form.trained]
-
-    def last_instant(places: Tensor) -> Tensor:  # shapes: (q, k) -> (q, m)
-        points = places.new_full((len(places), len(nf.coords)), span[0])
-        points[:, columns] = places
-        values = torch.stack(last.derivatives(points.to(env.device), wanted), 1).detach().cpu()
-        rest = len(nf.fields) - len(wanted)  # new labels: no displacement yet
-        return torch.cat([values.new_zeros(len(values), rest), values], 1)
-
-    projected = ProjectedField.fit(
-        last_instant,
-        columns,
-        [nf.bounds[c][0] for c in nf.space],
-        [nf.bounds[c][1] for c in nf.space],
-        [c in nf.periodic for c in nf.space],
-        tol=HANDOVER_TOL,
-        max_modes={1: 1025, 2: 129}.get(len(columns), 33),
-    )
-    logger.info("labels at t = %g handed over with relative error %.1e", span[0], projected.error)
+    projected = project_instant(
+        last, wanted, nf, {**nf.bounds, nf.time: span},
+        torch.empty(0, dtype=torch.float64, device=env.device),
+        zeros=len(nf.fields) - len(wanted),  # new labels: no displacement yet
+    )  # fmt: skip
     return HardForm(projected.to(dtype=env.dtype), factor)
 
 
@@ -291,17 +287,17 @@ def _wall_factor(form: LabelForm, u: sp.Expr) -> Any:
 
 
 def _soft_fields(form: LabelForm) -> frozenset[sp.Expr]:
-    """States whose initial data have kinks at the seam: an exact form would keep them for all time."""
-    return frozenset(form.trained) if form.nf.corners else frozenset()
+    """States whose initial data have kinks that diffuse: an exact form would keep them for all time.
 
-
-def _silence(network: nn.Module) -> None:
-    """N = 0 at first: the map starts as the identity, so that it can be inverted from the first step on."""
-    for module in network.modules():
-        if isinstance(module, MLP) and isinstance(module.layers[-1], nn.Linear):
-            with torch.no_grad():
-                for p in module.layers[-1].parameters():
-                    p.zero_()
+    Where nothing couples neighbouring particles a kink does stay with its particle.
+    """
+    nf = form.nf
+    own = [lf for e in nf.equations for lf in leaves(e.residual) if field_of(lf) in form.trained]
+    if not any(derivative_count(lf, c) for lf in own for c in nf.space):
+        return frozenset()
+    data = [c.value for c in nf.conditions if c.kind == "initial" and c.fields[0] in form.trained]
+    smooth = all(v is None or is_smooth(v, nf.bounds, 2) for v in data)
+    return frozenset() if smooth and not nf.corners else frozenset(form.trained)
 
 
 def _same_shapes(one: nn.Module, other: nn.Module) -> bool:

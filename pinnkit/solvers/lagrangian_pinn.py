@@ -38,6 +38,7 @@ from pinnkit.solvers.label_windows import (
     STATE,
     LabelWindow,
     as_lagrangian,
+    at_rest,
     at_stage,
     first_stage,
     open_label_window,
@@ -125,6 +126,11 @@ class LagrangianPINN(AbstractSolver):
 
     def terminate(self, problem: Any, state: Any) -> Status | None:
         return state.ended
+
+    def complete(self, problem: Any, state: LagrangianState | ClosedState) -> bool:
+        if isinstance(state, ClosedState):
+            return True
+        return state.window.stage != FLOW and self.engine.complete(problem, state)
 
     def finish(self, problem: Any, state: LagrangianState | ClosedState) -> Answer:
         stats: dict[str, object] = {"parameters": 0, "points": 0, "windows": 0}
@@ -270,7 +276,15 @@ class LagrangianState(CausalState):
         """The windows as they are best known, read at positions."""
         until = math.inf if self.crossing is None else self.crossing.time
         theta = self.best_theta if self.final and self.best < math.inf else self.memory["theta"]
-        return as_lagrangian(dataclasses.replace(self.window, theta=theta), until)
+        window = dataclasses.replace(self.window, theta=theta)
+        found = as_lagrangian(window, until)
+        if self.crossing is None and not self.best < SOLVED:
+            ends = [self._time(s) for s in (window.start, window.end)]
+            if not _last_part(found).least_jacobian(*ends) > 0:
+                # Cut short in mid-training, where the map still folds: particles that wait where the
+                # window began are wrong, too, but have places.
+                return as_lagrangian(at_rest(window), until)
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """As the engine's, and what was found of the map."""

@@ -17,36 +17,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import sympy as sp
 import torch
 from torch import Tensor
 
 from pinnkit.ir.corner_layers import corner_layers
 from pinnkit.ir.normal_form import Face, NormalForm
+from pinnkit.ir.sampling import evaluate
 from pinnkit.lower.approximation import NetworkApproximation, WindowedApproximation
 from pinnkit.lower.fields import ExpressionJets, HardForm, make_field_model
 from pinnkit.lower.integrals import IntegralTerm
-from pinnkit.lower.projection import ProjectedField
+from pinnkit.lower.projection import project_instant
 from pinnkit.lower.residuals import compile_residuals, group_terms
 from pinnkit.lower.scales import FieldScale, estimate_field_scales
-from pinnkit.nn import MLP
+from pinnkit.nn import MLP, zero_output
 from pinnkit.solvers.base import Env
 from pinnkit.solvers.collocation import Collocation, Group, Seam, flat_parameters, load_parameters
-from pinnkit.solvers.exact_conditions import (
-    HANDOVER_TOL,
-    ExactConditions,
-    exact_conditions,
-    silence,
-)
+from pinnkit.solvers.exact_conditions import ExactConditions, exact_conditions
 
 __all__ = ["Window", "as_approximation", "network_size", "open_window"]
 
 logger = logging.getLogger(__name__)
 
 SHORT = 0.25  # share of the time span below which a window is short
-# Features that differ from the start: first layer twice as steep, biases in [-1, 1]. Smooth
-# Allen-Cahn's first fifth after 14 s: 6.7e-6 with Glorot weights and zero biases, 3.1e-6 so.
+# Features that differ from the start: first layer twice as steep, biases in [-1, 1].
 GAIN, SPREAD = 2.0, 1.0
+WAVES, COUNTS = 3, 0.1  # Fourier harmonics; a wave counts from this share of the largest on
 
 
 @dataclass
@@ -77,6 +74,37 @@ def network_size(nf: NormalForm, share: float = 1.0) -> tuple[int, int]:
     if d == 2 and share <= SHORT:
         return 40, 2
     return (25, 4) if d == 2 else (36, 3)
+
+
+def _harmonics(nf: NormalForm, instant: float, before: Window | None) -> int:
+    """Fourier harmonics of the periodic axis: `WAVES` where a window starts from more waves than one.
+
+    One in more than one space dimension, for linear problems (whose waves do not make others), and
+    where the start is not known.
+    """
+    evolves = nf.predicates.evolution and not nf.predicates.linear
+    if not evolves or len(nf.space) != 1 or nf.space[0] not in nf.periodic:
+        return 1
+    assert nf.time is not None
+    (x,) = nf.space
+    low, high = nf.bounds[x]
+    places = low + (high - low) * np.arange(64) / 64
+    if before is not None:
+        axis = nf.coords.index(nf.time)
+        columns = [np.full(64, instant) if i == axis else places for i in range(2)]
+        model = before.collocation.model
+        points = torch.tensor(np.stack(columns, 1)).to(model.centre)
+        wanted = [(i, (0, 0)) for i, u in enumerate(nf.fields) if nf.predicates.time_order.get(u)]
+        starts = [v.detach().cpu().numpy() for v in model.derivatives(points, wanted)]
+    else:
+        data = [c.value for c in nf.conditions if c.kind == "initial" and c.target in nf.fields]
+        starts = [np.real(evaluate(v, {x: places})) for v in data if v is not None]
+    most = 1
+    for values in starts:
+        sizes = np.abs(np.fft.rfft(values))[1:]
+        if np.isfinite(sizes).all() and sizes.max() > 0:
+            most = max(most, int(np.flatnonzero(sizes > COUNTS * sizes.max()).max()) + 1)
+    return WAVES if most > 1 else 1  # no counts between: each change begins with a new network
 
 
 def open_window(
@@ -114,14 +142,15 @@ def open_window(
         nf,
         lambda i, o: builder(i, o, generator=generator, dtype=env.dtype),
         scales=_about_known(scales, exact),
-        harmonics=solver.harmonics,
+        harmonics=solver.harmonics
+        or _harmonics(nf, bounds[nf.time][0] if nf.time else 0.0, before),
         hard=_known_part(nf) if exact is None else exact.form,
         bounds=bounds,
         dtype=env.dtype,
     ).to(env.device)
     terms = compile_residuals(nf, scales)
     if exact is not None:
-        silence(model.network)
+        zero_output(model.network)  # the ansatz starts as its known part
         terms = [
             t for t in terms if isinstance(t, IntegralTerm) or not exact.holds(t.face, t.residual)
         ]
@@ -182,37 +211,14 @@ def _seam(nf: NormalForm, before: Window, bounds: Any, scales: Any) -> Seam:
             alpha = tuple(k if i == axis else 0 for i in range(len(nf.coords)))
             wanted.append((index, alpha))
             sizes.append(scales[u].scale / half**k)
-    columns = [i for i in range(len(nf.coords)) if i != axis]
+    face = Face(nf.time, "left", instant)
     model = before.collocation.model
-
-    def last_instant(space: Tensor) -> Tensor:  # shapes: (q, d - 1) -> (q, len(wanted))
-        points = space.new_full((len(space), len(nf.coords)), instant)
-        points[:, columns] = space
-        values = model.derivatives(points.to(model.centre), wanted)
-        return torch.stack(values, dim=1).detach().to(space)
-
-    if not columns:
-        constants = last_instant(torch.zeros(1, 0, dtype=torch.float64))[0]
+    if not nf.space:
+        at = torch.full((1, 1), instant).to(model.centre)
+        constants = [v.detach() for v in model.derivatives(at, wanted)]
         return Seam(
-            Face(nf.time, "left", instant), tuple(wanted), tuple(sizes),
+            face, tuple(wanted), tuple(sizes),
             lambda points: [c.to(points).expand(len(points)) for c in constants],
         )  # fmt: skip
-    space = [nf.coords[i] for i in columns]
-    projected = ProjectedField.fit(
-        last_instant,
-        columns,
-        [bounds[c][0] for c in space],
-        [bounds[c][1] for c in space],
-        [c in nf.periodic for c in space],
-        tol=HANDOVER_TOL,
-        max_modes={1: 1025, 2: 129}.get(len(space), 33),
-    )
-    logger.info(
-        "window [%g, %g]: initial data handed over with relative error %.1e",
-        *bounds[nf.time], projected.error,
-    )  # fmt: skip
-    projected.to(model.centre)
-    return Seam(
-        Face(nf.time, "left", instant), tuple(wanted), tuple(sizes),
-        lambda points: list(projected(points).unbind(1)),
-    )  # fmt: skip
+    projected = project_instant(model, wanted, nf, bounds, model.centre).to(model.centre)
+    return Seam(face, tuple(wanted), tuple(sizes), lambda points: list(projected(points).unbind(1)))

@@ -21,7 +21,7 @@ Geodesic acceleration adds to the step what the curvature of r along it asks for
     a = -1/2 (J^T J + mu I)^-1 J^T r''(d),   r''(d) = (2/h) ((r(theta + h d) - r) / h - J d),
 
 one more residual and one more solve with the factor at hand. Networks are sloppy models: their losses
-have narrow curved valleys, where straight steps must be short (Burgers, 60 s: 3e-5 without, 2e-6 with).
+have narrow curved valleys, where straight steps must be short (`benchmarks/race.py`).
 
 J may come in float32 (the model knows when that is precise enough): J^T J and its factors are then
 formed in float32 too. Residuals, losses, gain ratios and theta always keep the precision of theta.

@@ -18,6 +18,7 @@ from pinnkit.nn import (
     Sum,
     describe,
     rebuild,
+    zero_output,
 )
 
 EXACT = 1e-13
@@ -103,3 +104,27 @@ def test_wrong_arguments_are_named():
         describe(torch.nn.Bilinear(1, 1, 1))
     with pytest.raises(ValueError, match="not a network this package can build: 'system'"):
         rebuild({"class": "system", "arguments": {}})
+
+
+@pytest.mark.parametrize("name", list(make()))
+def test_zero_output_is_zero_and_learns(name):
+    """N = 0 everywhere, and its gradient is not."""
+    net = make()[name]
+    assert zero_output(net)
+    z = torch.rand(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    out = net(z)
+    assert torch.equal(out, torch.zeros_like(out))
+    out.sum().backward()
+    assert any(bool((p.grad != 0).any()) for p in net.parameters() if p.grad is not None)
+
+
+def test_zero_output_leaves_features_and_strangers_alone():
+    """Only the last link of a chain is set to zero; a module of the user's is not touched."""
+    gen = torch.Generator().manual_seed(0)
+    first, last = MLP(2, 3, 7, 2, generator=gen), MLP(3, 2, 7, 2, generator=gen)
+    assert zero_output(Chain(first, last))
+    assert float(list(first.parameters())[-2].detach().abs().max()) > 0
+    stranger = torch.nn.Linear(2, 2)
+    before = stranger.weight.detach().clone()
+    assert not zero_output(stranger)
+    assert torch.equal(stranger.weight, before)

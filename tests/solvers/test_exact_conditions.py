@@ -104,6 +104,100 @@ def test_exact_forms_are_not_used_where_data_do_not_allow_it(problem, why):
     assert exact_conditions(nf, nf.bounds, None, F64) is None, why
 
 
+def _heat(start, left: Any = 0, right: Any = 0, order=1, speed: Any = 0):
+    """u_t = u_xx or u_tt = u_xx on (0, 1) x (0, 1) with values on both sides."""
+    t, x = pk.coords("t x")
+    u = pk.field("u", t, x)
+    return pk.PDESystem(
+        [u.diff(t, order) - u.diff(x, 2)],
+        domain=pk.Interval(t, 0, 1) * pk.Interval(x, 0, 1),
+        conditions=[
+            pk.Initial(u, start(x)),
+            *([pk.Initial(u.diff(t), speed)] if order == 2 else []),
+            pk.Dirichlet(u, left, on=pk.boundary(x, "left")),
+            pk.Dirichlet(u, right, on=pk.boundary(x, "right")),
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda x: sp.Rational(1, 2) - sp.Abs(x - sp.Rational(1, 2)),
+        lambda x: sp.Piecewise((x, x < sp.Rational(1, 3)), ((1 - x) / 2, True)),
+        lambda x: sp.Min(x, 1 - x),
+        lambda x: sp.sqrt(x) * (1 - x),
+        lambda x: x * (1 - x) * ((x - sp.Rational(1, 2)) ** 2) ** sp.Rational(2, 3),
+    ],
+    ids=["abs", "piecewise", "min", "root at a side", "root inside"],
+)
+def test_kinks_inside_the_domain_stay_soft(start):
+    """They are gone for t > 0; an exact form would keep them, whatever the network adds."""
+    _, collocation = _window(_heat(start))
+    assert [g.kind for g in collocation.groups].count("initial") == 1
+
+
+def test_kinks_of_values_on_a_side_stay_soft():
+    t = pk.coords("t")
+    system = _heat(lambda x: 0 * x, left=sp.Max(0, t - sp.Rational(1, 2)))
+    _, collocation = _window(system)
+    assert "boundary" in [g.kind for g in collocation.groups]
+
+
+def test_a_struck_string_keeps_its_first_velocity():
+    """u = 0 at the sides, u_t = 1 at the start: a lift of -t there would undo the velocity."""
+    struck = _heat(lambda x: 0 * x, order=2, speed=1)
+    _, collocation = _window(struck)
+    nf = struck.normal_form
+    exact = exact_conditions(nf, nf.bounds, None, F64)
+    held = () if exact is None else exact.held
+    for condition in nf.conditions:
+        soft = condition.label not in {c.label for c in held}
+        if condition.kind == "initial":
+            assert soft or float(_residuals(nf, collocation.model, condition).abs().max()) < 1e-12
+        else:
+            assert soft
+
+
+def test_a_string_whose_sides_move_as_its_start_says():
+    t, x = pk.coords("t x")
+    system = _heat(lambda x: 0 * x, t, t + t**3, order=2, speed=1 + 0 * x)
+    nf = system.normal_form
+    _, collocation = _window(system)
+    assert [g.kind for g in collocation.groups] == ["interior"]
+    for condition in nf.conditions:
+        assert float(_residuals(nf, collocation.model, condition).abs().max()) < 1e-12
+
+
+def test_zero_on_a_diagonal_is_not_zero():
+    """x - y vanishes on the diagonal of a square, and is no zero on its sides."""
+    x, y = pk.coords("x y")
+    u = pk.field("u", x, y)
+    value = x - y
+    square = pk.PDESystem(
+        [u.diff(x, 2) + u.diff(y, 2)],
+        domain=pk.Interval(x, 0, 1) * pk.Interval(y, 0, 1),
+        conditions=[
+            pk.Dirichlet(u, value.subs(c, side), on=pk.boundary(c, name))
+            for c in (x, y)
+            for side, name in ((0, "left"), (1, "right"))
+        ],
+    )
+    nf = square.normal_form
+    assert exact_conditions(nf, nf.bounds, None, F64) is None
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e20])
+def test_small_and_large_data_are_told_from_rounding(size):
+    """Zero is meant relative to the data: values of 1e-20 beside 1e-20 are values."""
+    system = _heat(lambda x: size * (1 + x), size, 2 * size)
+    nf = system.normal_form
+    _, collocation = _window(system)
+    assert [g.kind for g in collocation.groups] == ["interior"]
+    for condition in nf.conditions:
+        assert float(_residuals(nf, collocation.model, condition).abs().max()) < 1e-12
+
+
 def test_one_side_alone_stays_soft():
     t, x = pk.coords("t x")
     u = pk.field("u", t, x)

@@ -18,7 +18,10 @@ import sympy as sp
 import torch
 
 import pinnkit as pk
+from pinnkit.ir.labels import to_labels
 from pinnkit.problems import Convection  # pyright: ignore[reportMissingImports]
+from pinnkit.solvers.base import Env
+from pinnkit.solvers.label_windows import _soft_fields
 
 EXACT = 1e-10
 
@@ -288,3 +291,29 @@ def test_chosen_where_convection_dominates():
 def test_the_engine_must_be_the_causal_one():
     with pytest.raises(TypeError, match="must be a CausalPINN"):
         pk.LagrangianPINN(engine=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "rest, soft",
+    [(-sp.Rational(1, 10) * u.diff(x, 2), True), (u**2, False)],
+    ids=["diffusion", "reaction"],
+)
+def test_kinks_stay_exact_only_where_they_stay_with_their_particle(rest: Any, soft: bool):
+    kinked = ring(u.diff(t) + (2 + sp.sin(x)) * u.diff(x) + rest, sp.Abs(x - sp.pi) / 2)
+    form = to_labels(kinked.normal_form)
+    assert bool(_soft_fields(form)) == soft
+
+
+def test_cut_short_while_the_map_still_folds_it_has_values():
+    """A window that has not been learned is read at rest: wrong, but with a label everywhere."""
+    env = Env(torch.device("cpu"), torch.float64, torch.Generator().manual_seed(0), 0)
+    state: Any = LEARNED.init(stirred(), env)
+    generator = torch.Generator().manual_seed(1)
+    theta = state.memory["theta"]
+    state.memory["theta"] = 10 * torch.randn(theta.shape, generator=generator, dtype=theta.dtype)
+    at = scattered(50)
+    points = torch.tensor(np.stack([at["t"], at["x"]], 1))
+    found = state.approximation()
+    assert found.least_jacobian(0, 1) > 0
+    values = found.derivatives(points, [(0, (0, 0))])[0]
+    assert np.abs(values.numpy() - np.sin(at["x"])).max() < EXACT
