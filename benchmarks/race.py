@@ -103,7 +103,7 @@ INGREDIENTS: dict[str, Callable[[int, int], dict[str, Any]]] = {  # of the defau
     "modified MLP": lambda w, d: {"network": functools.partial(ModifiedMLP, width=24, depth=4)},
     "PirateNet": lambda w, d: {"network": functools.partial(PirateNet, width=15, depth=2)},
     "random Fourier features": lambda w, d: {"network": fourier_network},
-    "4 harmonics": lambda w, d: {"harmonics": 4},
+    "1 harmonic": lambda w, d: {"harmonics": 1},
     "1 window": lambda w, d: {"windows": 1},
     "5 windows": lambda w, d: {"windows": 5},
     "10 windows": lambda w, d: {"windows": 10},
@@ -112,7 +112,7 @@ INGREDIENTS: dict[str, Callable[[int, int], dict[str, Any]]] = {  # of the defau
 }
 DEFAULT_SIZES = {"kdv": (40, 2)}  # where windows are short; else 25 x 4
 NOT_ANOTHER = {  # what is the default there, or has no meaning
-    "burgers": ("4 harmonics", "1 window"),
+    "burgers": ("1 harmonic", "1 window"),
     "allen-cahn-smooth": ("1 window",),
     "kdv": ("10 windows",),
 }

@@ -149,7 +149,7 @@ def solve(
         show.say(f"step {state.step}: {stopped_by.name} after {seconds:.1f} s; checking the error")
     parameters = {p: Estimate(*pair) for p, pair in answer.parameters.items()}
     if pressed:
-        verdict = Verification(math.nan, reason="Interrupted before the error was checked.")
+        verdict = Verification(math.nan, reason="it was interrupted before the error was checked")
     else:
         verdict, stopped_by = _judge(
             nf, answer, place, dtype, parameters, stopped_by, tol, time_limit, verify
@@ -287,9 +287,10 @@ def _train(
                 show(info)
             if callback is not None and callback(info):
                 loop.stop(Status.INTERRUPTED)
-            if loop.stopped_by is None and watch.due(info.step):
+            complete = watch.applies and solver.complete(system, loop.state)
+            if loop.stopped_by is None and watch.due(info.step, loop.seconds, complete=complete):
                 found = solver.finish(system, loop.state)
-                error = watch.look(found.approximation, info.step, loop.seconds)
+                error = watch.look(found.approximation, info.step, loop.seconds, loop.left)
                 history.note_estimate(info.step, loop.seconds, error)
                 if watch.reached(error):
                     loop.stop(Status.OK)
@@ -323,7 +324,7 @@ def _judge(
         )
     except KeyboardInterrupt:
         # Training is done: the answer is worth more than the verdict.
-        reason = "Interrupted while the error was being checked."
+        reason = "it was interrupted while the error was being checked"
         return Verification(math.nan, reason=reason), Status.INTERRUPTED
     if math.isinf(verdict.error) and stopped_by is not Status.SHOCK:  # no values after a shock
         return verdict, Status.DIVERGED

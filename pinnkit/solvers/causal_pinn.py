@@ -42,7 +42,8 @@ class CausalPINN(AbstractSolver):
     Args:
         width, depth: Hidden layers of the tanh network; None: chosen from the problem's predicates.
         network: Builder (inputs, outputs, generator=, dtype=) -> module, instead of width and depth.
-        harmonics: Fourier harmonics of the exact embedding of periodic axes.
+        harmonics: Fourier harmonics of the exact embedding of periodic axes. None: one, or three
+            for nonlinear evolution in one space dimension where a window starts from several waves.
         optimiser: Second order by default; any `AbstractOptimiser`.
         schedule: Causality strengths; ignored for steady problems.
         slices: Slices of a window on which the causal integral is accumulated.
@@ -52,7 +53,7 @@ class CausalPINN(AbstractSolver):
         adaptive: Half of the interior points follow the residual; the other half is uniform.
         condition_weight: Weight of conditions beside equations.
         face_density: Points per length on faces, relative to the interior.
-        windows: Equal time windows. None: one, or a tenth of the time span for nonlinear periodic
+        windows: Equal time windows. None: one, or a twentieth of the time span for nonlinear periodic
             problems of third or higher order in space; halved when causality does not advance.
         precision: "double", or "mixed": float32 for the rows and the Gram matrix of Gauss-Newton as
             long as the damping exceeds their rounding. For devices on which float64 is slow.
@@ -77,7 +78,7 @@ class CausalPINN(AbstractSolver):
     width: int | None = None
     depth: int | None = None
     network: Any = None
-    harmonics: int = 1
+    harmonics: int | None = None
     optimiser: AbstractOptimiser = field(default_factory=GaussNewton)
     schedule: CausalSchedule = field(default_factory=CausalSchedule)
     slices: int = 50
@@ -167,6 +168,9 @@ class CausalPINN(AbstractSolver):
 
     def terminate(self, problem: Any, state: CausalState) -> Status | None:
         return state.ended
+
+    def complete(self, problem: Any, state: CausalState) -> bool:
+        return state.final and state.window.end >= 1.0
 
     def finish(self, problem: Any, state: CausalState) -> Answer:
         return Answer(

@@ -38,7 +38,8 @@ LATEST = 0.6  # of a window's seconds: then all weights become 1, so that there 
 TARGET = 1e-6  # see `target`
 PER_TOL = 1e-2  # residual aimed at over the tolerance asked for: errors grow in time
 DISPERSIVE = 3  # order in space from which nonlinear waves run through each other
-SHARE = 0.1  # of the time span, the first window of such a problem
+SHARE = 0.05  # of the time span, the first window of such a problem
+SHARPER = 0.1  # times the usual target there: what an early window leaves, the later ones multiply
 COARSE = 4.0  # rounding of a float32 Gram matrix over its trace, in units of the machine's
 SOLVED = 1e-6  # held-out loss above which a window out of time is not handed over: it would mislead
 
@@ -55,6 +56,8 @@ class CausalState:
         usual = ode_windows.usual_target(env.dtype) if self.from_values else TARGET
         if env.tol is not None:
             usual = min(usual, PER_TOL * env.tol)
+        if _marches(nf):
+            usual *= SHARPER
         self.target = usual if solver.target is None else solver.target
         self.length: ode_windows.WindowLength | None = None
         if self.from_values and solver.windows is None:

@@ -84,6 +84,12 @@ class Iteration(Iterator[StepInfo]):
         """Time since the loop began."""
         return time.perf_counter() - self._started
 
+    @property
+    def left(self) -> float:
+        """Seconds until the time limit; infinite without one, never negative."""
+        limit = math.inf if self._time_limit is None else self._time_limit
+        return max(0.0, limit - self.seconds)
+
     def stop(self, reason: Status) -> None:
         """End the loop before the next step; the first reason given stays."""
         if self.stopped_by is None:

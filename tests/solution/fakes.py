@@ -113,7 +113,8 @@ class State:
 class Halving(AbstractSolver):
     """Each step halves the distance to a = 1, b = 2, but for noise drawn from the generator.
 
-    `target` may be a wrong answer; `stop_at` and `reason` end training; `pause` slows a step.
+    `target` may be a wrong answer; `stop_at` and `reason` end training; `pause` slows a step; the
+    answer is complete after the step `complete_after`.
     """
 
     target: tuple[float, float] = (1.0, 2.0)
@@ -122,6 +123,7 @@ class Halving(AbstractSolver):
     reason: Status = Status.OK
     refuses: bool = False
     pause: float = 0.0
+    complete_after: int = 0
     seen: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     citation = "@article{zeno, title={Halving}}"
@@ -147,6 +149,9 @@ class Halving(AbstractSolver):
 
     def terminate(self, problem: Any, state: State) -> Status | None:
         return self.reason if self.stop_at is not None and state.step >= self.stop_at else None
+
+    def complete(self, problem: Any, state: State) -> bool:
+        return state.step > self.complete_after
 
     def finish(self, problem: Any, state: State) -> Answer:
         return Answer(

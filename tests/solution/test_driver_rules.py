@@ -129,6 +129,13 @@ def test_looks_at_the_error_come_at_steps_that_no_clock_decides(classical: Class
     assert looks == [[20, 30, 45, 68]] * 2
 
 
+def test_the_error_of_an_answer_that_is_not_complete_is_not_looked_at(classical: Classical):
+    """Windows that are not open yet make it wrong anyway; looks count from when it is complete."""
+    classical.defect = 1.0
+    sol = pk.solve(heat(), Halving(complete_after=50), tol=1e-3, max_steps=100)
+    assert [s for s, *_ in sol.history.estimates] == [70, 80, 95]
+
+
 def test_an_answer_that_is_not_finite_has_diverged(classical: Classical):
     sol = pk.solve(heat(), Halving(target=(math.nan, 2.0)), max_steps=5)
     assert sol.status is Status.DIVERGED and not sol.ok and classical.asked == []
