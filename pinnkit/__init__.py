@@ -53,6 +53,7 @@ from pinnkit.errors import (
 )
 
 if TYPE_CHECKING:
+    from pinnkit import implicit
     from pinnkit.driver import choose_solver, load, solve, verify
     from pinnkit.solution import Estimate, Solution, Stats, Verification, citation
     from pinnkit.solvers import (
@@ -131,6 +132,7 @@ __all__ = [
     "dn",
     "field",
     "grad",
+    "implicit",
     "iterate",
     "laplacian",
     "load",
@@ -165,12 +167,15 @@ _WHERE = {
         "iterate",
     ),
 }
+_PACKAGES = ("implicit",)  # used under their own names
 _LATE = {name: module for module, names in _WHERE.items() for name in names}
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"pinnkit.{name}")
     if name not in _LATE:
         raise AttributeError(f"module 'pinnkit' has no attribute {name!r}")
     value = getattr(importlib.import_module(_LATE[name]), name)
@@ -179,4 +184,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE})
+    return sorted({*globals(), *_LATE, *_PACKAGES})
