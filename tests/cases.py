@@ -36,8 +36,8 @@ STEPS = {"CausalPINN": 2, "LagrangianPINN": 2, "MethodOfLines": 1, "SpectralMixt
 
 # Seconds; a quarter of them is for the error estimate, which chaotic problems use up.
 TIME_LIMITS = {
-    "CausalPINN": 12,
-    "LagrangianPINN": 12,
+    "CausalPINN": 6,
+    "LagrangianPINN": 6,
     "MethodOfLines": 120,
     "SpectralMixtureGP": 60,
 }

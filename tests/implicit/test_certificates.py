@@ -29,7 +29,7 @@ from pinnkit.implicit import (
 from pinnkit.implicit.lipschitz import Layer
 from tests.implicit.cases import EXACT, contraction, generator, normal
 
-CASES = 200
+CASES = 100
 ACTIVATIONS = [nn.Tanh, nn.Sigmoid, nn.ReLU, nn.SiLU, nn.GELU, nn.ELU, nn.LeakyReLU]
 
 
