@@ -1,9 +1,13 @@
 """SpectralMixtureGP on the published high-frequency problems, beside a Chebyshev solve.
 
-In    nothing: `python benchmarks/spectral_mixture_gp.py [--only NAME] [--noise]`.
-Out   a table: relative L2 error on a grid that resolves the highest frequency, seconds of the solve
-      (verification apart), rounds, functions; the authors' best figure and time; Chebyshev collocation.
-      --noise: noisy sensors and unknown parameters over seeds.
+In    nothing: `python benchmarks/spectral_mixture_gp.py [--only NAME] [--part PART] [--seeds N]`.
+Out   one table per part:
+      table     relative L2 error on a grid that resolves the highest frequency, seconds of the solve
+                (verification apart), rounds, functions; the authors' best; Chebyshev collocation
+      noise     a source from noisy sensors, unknown numbers, over seeds
+      coverage  truths drawn from the prior: how often the 95 % band holds them
+      scaling   error, seconds and memory as the number of collocation points grows
+      training  the published training on the same problems, for as long as is said
 Next  docs/spectral_mixture_gp.md.
 
 The authors' figures are the best of 20 checkpoints chosen by test error; ours are the last iterate
@@ -14,15 +18,21 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
+import resource
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import sympy as sp
+import torch
 from _common import measured, print_table
 
 import pinnkit as pk
 from pinnkit import problems  # pyright: ignore[reportAttributeAccessIssue]
+from pinnkit.gp import GaussianMixture, axis_basis
+from pinnkit.solvers.spectral_mixture_training import JointTraining
 
 TWO_PI = 2 * math.pi
 # name, problem, authors' best, their seconds, bar, limit in seconds, Chebyshev points per axis
@@ -126,73 +136,286 @@ def gp_solve(problem: Any) -> tuple[float, float, int, int]:
     return float(error), sol.stats.seconds, sol.stats.steps, sol.stats.parameters
 
 
-def noise_rows(seeds: int) -> list[list[str]]:
-    """A rate and its error from noisy sensors; the band of a noisy wave; over seeds."""
+def mean_and_band(values: list[float]) -> str:
+    """The mean of a fraction over seeds, with its 95 % interval, in percent."""
+    half = 1.96 * np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{100 * np.mean(values):.1f} +- {100 * half:.1f} %"
+
+
+def source_row(slow: int, seeds: int) -> list[str]:
+    """A source from 200 noisy sensors: its error as a part of the readings' own, over seeds."""
+    places = np.linspace(0, TWO_PI, 4001)
+    ratios, of_solution, covered, seconds = [], [], [], []
+    for seed in range(seeds):
+        problem = problems.NoisySourcePoisson1D(slow=slow, seed=seed)
+        sol = problem.solve(pk.SpectralMixtureGP(), verify=False)
+        (u, wave), (f, source) = problem.exact().items()
+        (x,) = u.args
+        values = sol(x=places)
+        gap = values["f"] - sp.lambdify(x, source, "numpy")(places)
+        truth = sp.lambdify(x, wave, "numpy")(places)
+        ratios.append(float(np.sqrt(np.mean(gap**2))) / problem.deviation())
+        of_solution.append(float(np.linalg.norm(values["u"] - truth) / np.linalg.norm(truth)))
+        covered.append(float(np.mean(np.abs(gap) <= 1.96 * sol.std(field=f, x=places))))
+        seconds.append(sol.stats.seconds)
+    name = "sin 100x" if not slow else f"sin {slow}x cos 100x"
+    return [
+        f"source of {name}, 200 sensors, 5 %",
+        f"f: {np.mean(ratios):.3f} of the noise (worst {max(ratios):.3f}); u: {np.mean(of_solution):.1e}",
+        "1/3 of the noise",
+        mean_and_band(covered),
+        f"{max(seconds):.2f}",
+    ]
+
+
+def number_row(name: str, make: Callable[[int], tuple[Any, float, float]], seeds: int) -> list[str]:
+    """An unknown number over seeds: RMSE beside the Cramer-Rao bound, coverage of its interval."""
+    gaps, bounds, covered, seconds = [], [], [], []
+    for seed in range(seeds):
+        problem, true, bound = make(seed)
+        sol = problem.solve(pk.SpectralMixtureGP(), verify=False)
+        (found,) = sol.parameters.values()
+        gaps.append(found.value - true)
+        bounds.append(bound)
+        covered.append(float(abs(found.value - true) <= 1.96 * found.stderr))
+        seconds.append(sol.stats.seconds)
+    rmse = float(np.sqrt(np.mean(np.square(gaps))))
+    bound = float(np.sqrt(np.mean(np.square(bounds))))
+    return [
+        name,
+        f"RMSE {rmse:.3e} = {rmse / bound:.2f} x the bound",
+        "1.2 x Cramer-Rao",
+        mean_and_band(covered),
+        f"{max(seconds):.2f}",
+    ]
+
+
+def spring(seed: int) -> tuple[Any, float, float]:
+    """k in u'' + k u = 0, u(0) = 0, from 80 readings of sin 2x with 5 % noise; u'(0) is unknown too."""
     x = pk.coords("x")
     u, k = pk.field("u", x), pk.parameter("k", initial=3.0, bounds=(0.5, 10))
-    values, errors, covered = [], [], []
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0, 5, 80)
+    data = np.sin(2 * points) + 0.05 * rng.normal(size=80)
+    problem = pk.PDESystem(
+        [u.diff(x, 2) + k * u],
+        domain=pk.Interval(x, 0, 5),
+        conditions=[pk.Initial(u, 0, at=x), pk.Observations(u, {x: points}, data, noise=0.05)],
+    )
+    # u = a sin(sqrt(k) x): the readings' slopes by a and by k, and the bound with a unknown.
+    slopes = np.stack([np.sin(2 * points), points * np.cos(2 * points) / 4], axis=1)
+    bound = 0.05 * math.sqrt(np.linalg.inv(slopes.T @ slopes)[1, 1])
+    return problem, 4.0, bound
+
+
+def rod(seed: int) -> tuple[Any, float, float]:
+    """The gallery's cooling rod."""
+    problem = problems.RodConductivity(seed=seed)
+    return problem, problem.conductivity, problem.cramer_rao()
+
+
+def drawn_problem(seed: int) -> tuple[Any, Any, Callable[[np.ndarray, int], np.ndarray]]:
+    """u drawn from a spectral mixture, its second derivative read by 200 sensors with 5 % noise."""
+    x = pk.coords("x")
+    u, f = pk.field("u", x), pk.field("f", x)
+    rng = np.random.default_rng(seed)
+    # A band of the solver's own kind: as wide in the spectrum as its components are.
+    kernel = GaussianMixture([40.0], [0.5 * 1.4**2]).requires_grad_(False)
+    basis = axis_basis(kernel, 0.0, TWO_PI)
+    z = torch.as_tensor(rng.normal(size=basis.size))
+
+    def truth(places: np.ndarray, order: int) -> np.ndarray:
+        return (basis(torch.as_tensor(places, dtype=torch.float64), order) @ z).numpy()
+
+    places = rng.uniform(0, TWO_PI, 200)
+    readings = truth(places, 2)
+    noise = 0.05 * float(np.sqrt(np.mean(truth(np.linspace(0, TWO_PI, 2001), 2) ** 2)))
+    left, right = truth(np.array([0.0, TWO_PI]), 0).tolist()
+    problem = pk.PDESystem(
+        [u.diff(x, 2) - f],
+        domain=pk.Interval(x, 0, 2 * sp.pi),
+        conditions=[
+            pk.Dirichlet(u, left, on=pk.boundary(x, "left")),
+            pk.Dirichlet(u, right, on=pk.boundary(x, "right")),
+            pk.Observations(f, {x: places}, readings + noise * rng.normal(size=200), noise=noise),
+        ],
+    )
+    return problem, (u, f), truth
+
+
+def coverage_rows(seeds: int) -> list[list[str]]:
+    """Per field: how often the 95 % band holds the truth, and how wide it is."""
+    grid = np.linspace(0, TWO_PI, 501)
+    covered: dict[str, list[float]] = {"u": [], "f": []}
+    widths: dict[str, list[float]] = {"u": [], "f": []}
+    seconds = []
     for seed in range(seeds):
-        rng = np.random.default_rng(seed)
-        points = rng.uniform(0, 5, 80)
-        data = np.sin(2 * points) + 0.05 * rng.normal(size=80)
-        problem = pk.PDESystem(
-            [u.diff(x, 2) + k * u],
-            domain=pk.Interval(x, 0, 5),
-            conditions=[
-                pk.Initial(u, 0, at=x),
-                pk.Observations(u, {x: points}, data, noise=0.05),
-            ],
-        )
-        found = problem.solve(pk.SpectralMixtureGP(), verify=False).parameters[k]
-        values.append(found.value - 4)
-        errors.append(found.stderr)
-        covered.append(abs(found.value - 4) <= 1.96 * found.stderr)
-    rmse = float(np.sqrt(np.mean(np.square(values))))
+        problem, fields, truth = drawn_problem(seed)
+        sol = problem.solve(pk.SpectralMixtureGP(), verify=False)
+        values = sol(x=grid)
+        seconds.append(sol.stats.seconds)
+        for field, order in zip(fields, (0, 2), strict=True):
+            name, true = field.func.__name__, truth(grid, order)
+            half = 1.96 * sol.std(field=field, x=grid)
+            covered[name].append(float(np.mean(np.abs(values[name] - true) <= half)))
+            widths[name].append(float(np.mean(2 * half) / np.sqrt(np.mean(true**2))))
     return [
         [
-            "k in u'' + k u = 0, 80 sensors, 5 % noise",
-            f"{rmse:.2e}",
-            f"{np.mean(errors):.2e}",
-            f"{100 * np.mean(covered):.0f} %",
+            name,
+            str(seeds),
+            mean_and_band(covered[name]),
+            f"{100 * np.median(widths[name]):.1f} % ({100 * np.mean(widths[name]):.1f} %)",
+            f"{max(seconds):.2f}",
         ]
+        for name in covered
     ]
+
+
+SCALING: list[tuple[str, Any]] = [
+    *(
+        (f"sin {k}x, one coordinate", problems.HighFrequencyPoisson1D(k=k))
+        for k in (500, 1000, 2000, 4000, 7900)
+    ),
+    *(
+        (f"sin {k}x sin {k}y, two coordinates", problems.HighFrequencyPoisson2D(k=k))
+        for k in (50, 100, 200, 400)
+    ),
+]
+
+
+def _scaling_row(name: str, problem: Any, answers: Any) -> None:
+    torch.set_num_threads(1)
+    sol = problem.solve(pk.SpectralMixtureGP(), verify=False)
+    nf = problem.normal_form
+    rng = np.random.default_rng(0)
+    # Scattered places: a grid may resonate with the wave.
+    places = {str(c): rng.uniform(*nf.bounds[c], size=20_000) for c in nf.coords}
+    (exact,) = problem.exact().values()
+    truth = sp.lambdify(nf.coords, exact, "numpy")(*places.values())
+    error = float(np.linalg.norm(sol(**places) - truth) / np.linalg.norm(truth))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    answers.put(
+        [
+            name,
+            f"{sol.stats.points:,}",
+            str(sol.stats.parameters),
+            f"{error:.1e}",
+            f"{sol.stats.seconds:.2f}",
+            f"{memory:.2f}",
+        ]
+    )
+
+
+def scaling_row(name: str, problem: Any) -> list[str]:
+    """In a process of its own, whose peak of memory is the solve's (0.5 GiB are Python and torch)."""
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    worker = context.Process(target=_scaling_row, args=(name, problem, answers))
+    worker.start()
+    row = answers.get()
+    worker.join()
+    return row
+
+
+TRAINING: list[tuple[str, Any, JointTraining]] = [
+    (
+        "sin 100x",
+        problems.HighFrequencyPoisson1D(),
+        JointTraining(),
+    ),
+    (
+        "mixture on [0, 1]",
+        problems.MultiScalePoisson1D(),
+        JointTraining(nodes=200, fastest=30.0),
+    ),
+]
+
+
+def training_row(name: str, problem: Any, training: JointTraining, limit: float) -> list[str]:
+    """The published training with the published settings, for `limit` seconds."""
+    solver = pk.SpectralMixtureGP(training=training)
+    sol = problem.solve(solver, verify=False, time_limit=limit)
+    error, seconds, _, _ = gp_solve(problem)
+    return [
+        name,
+        f"{sol.error(problem.exact()):.1e}",
+        f"{sol.stats.seconds:.0f}",
+        str(sol.stats.steps),
+        f"{error:.1e}",
+        f"{seconds:.2f}",
+    ]
+
+
+def table_row(
+    name: str,
+    problem: Any,
+    best: float | None,
+    their: float | None,
+    bar: float,
+    limit: float,
+    n: int,
+) -> list[str]:
+    """One problem of the published table."""
+    error, seconds, rounds, size = gp_solve(problem)
+    classical = chebyshev_solve(problem, n)
+    return [
+        name,
+        f"{error:.1e}",
+        f"{seconds:.2f}",
+        str(rounds),
+        str(size),
+        f"{bar:.0e} in {limit:.0f} s",
+        "met" if error <= bar and seconds <= limit else "MISSED",
+        "-" if best is None else f"{best:.1e} ({their:.0f} s)",
+        "-" if classical is None else f"{classical[0]:.1e} ({classical[1]:.2f} s)",
+    ]
+
+
+HEADERS = {
+    "table": ["case", "error", "s", "rounds", "functions", "bar", "", "authors' best", "Chebyshev"],
+    "noise": ["case", "reached", "bar", "95 % interval holds", "most s"],
+    "coverage": [
+        "field",
+        "seeds",
+        "95 % band holds",
+        "width / rms, median (mean) over seeds",
+        "most s",
+    ],
+    "scaling": ["case", "collocation points", "functions", "error", "s", "peak GiB"],
+    "training": ["case", "trained: error", "s", "steps", "direct: error", "s"],
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", choices=list(HEADERS), default="table")
     parser.add_argument("--only", default="", help="rows whose name contains this")
-    parser.add_argument("--noise", action="store_true", help="noisy sensors over seeds")
     parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds of the training")
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    if arguments.noise:
-        with measured("SpectralMixtureGP: noisy sensors"):
-            headers = ["case", "RMSE", "mean standard error", "95 % interval holds"]
-            print_table(headers, noise_rows(arguments.seeds))
-        return
-    with measured("SpectralMixtureGP: high frequencies"):
-        rows = []
-        for name, problem, best, their, bar, limit, n in ROWS:
-            if arguments.only not in name:
-                continue
-            error, seconds, rounds, size = gp_solve(problem)
-            classical = chebyshev_solve(problem, n)
-            rows.append(
-                [
-                    name,
-                    f"{error:.1e}",
-                    f"{seconds:.2f}",
-                    str(rounds),
-                    str(size),
-                    f"{bar:.0e} in {limit:.0f} s",
-                    "met" if error <= bar and seconds <= limit else "MISSED",
-                    "-" if best is None else f"{best:.1e} ({their:.0f} s)",
-                    "-" if classical is None else f"{classical[0]:.1e} ({classical[1]:.2f} s)",
-                ]
-            )
-        print_table(
-            ["case", "error", "s", "rounds", "functions", "bar", "", "authors' best", "Chebyshev"],
-            rows,
-        )
+    torch.set_num_threads(arguments.threads)
+    only, seeds = arguments.only, arguments.seeds
+    makers: dict[str, list[tuple[str, Callable[[], list[str]]]]] = {
+        "table": [(row[0], lambda row=row: table_row(*row)) for row in ROWS],
+        "noise": [
+            ("source of sin 100x", lambda: source_row(0, seeds)),
+            ("source of sin 6x cos 100x", lambda: source_row(6, seeds)),
+            ("spring", lambda: number_row("k in u'' + k u = 0, 80 sensors, 5 %", spring, seeds)),
+            ("rod", lambda: number_row("conductivity of a rod, 100 sensors, 2 %", rod, seeds)),
+        ],
+        "scaling": [(name, lambda n=name, p=p: scaling_row(n, p)) for name, p in SCALING],
+        "training": [
+            (name, lambda n=name, p=p, o=o: training_row(n, p, o, arguments.limit))
+            for name, p, o in TRAINING
+        ],
+    }
+    with measured(f"SpectralMixtureGP: {arguments.part}"):
+        if arguments.part == "coverage":
+            rows = coverage_rows(seeds)
+        else:
+            rows = [make() for name, make in makers[arguments.part] if only in name]
+        print_table(HEADERS[arguments.part], rows)
 
 
 if __name__ == "__main__":

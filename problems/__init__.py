@@ -46,6 +46,7 @@ from .multi_scale_poisson_1d import MultiScalePoisson1D
 from .navier_stokes_pressure import NavierStokesPressure
 from .navier_stokes_streamfunction import NavierStokesStreamfunction
 from .navier_stokes_vorticity import NavierStokesVorticity
+from .noisy_source_poisson_1d import NoisySourcePoisson1D
 from .nonlinear_schroedinger import NonlinearSchroedinger
 from .nonlinear_schroedinger_breather import NonlinearSchroedingerBreather
 from .periodic_burgers import PeriodicBurgers
@@ -56,6 +57,7 @@ from .poisson_5d import Poisson5D
 from .pulse_outflow import PulseOutflow
 from .reaction import Reaction
 from .reaction_advection import ReactionAdvection
+from .rod_conductivity import RodConductivity
 from .rotating_gaussian import RotatingGaussian
 from .sine_gordon import SineGordon
 from .sine_parabola_poisson_1d import SineParabolaPoisson1D
@@ -105,6 +107,7 @@ __all__ = [
     "NavierStokesPressure",
     "NavierStokesStreamfunction",
     "NavierStokesVorticity",
+    "NoisySourcePoisson1D",
     "NonlinearSchroedinger",
     "NonlinearSchroedingerBreather",
     "PeriodicBurgers",
@@ -115,6 +118,7 @@ __all__ = [
     "PulseOutflow",
     "Reaction",
     "ReactionAdvection",
+    "RodConductivity",
     "RotatingGaussian",
     "SineGordon",
     "SineParabolaPoisson1D",
@@ -184,4 +188,6 @@ GALLERY: tuple[type[pk.ProblemClass], ...] = (
     MixedPoisson2D,
     MultiScaleAllenCahn2D,
     FastAdvection,
+    NoisySourcePoisson1D,
+    RodConductivity,
 )

@@ -6,6 +6,8 @@ import sympy as sp
 
 import pinnkit as pk
 
+from ._manufactured import manufactured
+
 __all__ = ["ChirpPoisson1D"]
 
 x = pk.coords("x")
@@ -30,12 +32,7 @@ class ChirpPoisson1D(pk.ProblemClass):
 
     def declare(self) -> pk.PDESystem:
         """The equation with its manufactured source, and both ends."""
-        wave = self.exact()[u]
-        return pk.PDESystem(
-            [u.diff(x, 2) - sp.diff(wave, x, 2)],
-            domain=pk.Interval(x, 0, 1),
-            conditions=[pk.Dirichlet(u, wave, on=pk.boundary(x))],
-        )
+        return manufactured(u.diff(x, 2), self.exact(), pk.Interval(x, 0, 1))
 
     def exact(self) -> dict[sp.Expr, sp.Expr]:
         """The chirp."""

@@ -6,6 +6,8 @@ import sympy as sp
 
 import pinnkit as pk
 
+from ._manufactured import manufactured
+
 __all__ = ["HighFrequencyAllenCahn1D"]
 
 x = pk.coords("x")
@@ -32,12 +34,8 @@ class HighFrequencyAllenCahn1D(pk.ProblemClass):
 
     def declare(self) -> pk.PDESystem:
         """The equation with its manufactured source, and both ends."""
-        wave = self.exact()[u]
-        source = sp.diff(wave, x, 2) + wave * (wave**2 - 1)
-        return pk.PDESystem(
-            [u.diff(x, 2) + u * (u**2 - 1) - source],
-            domain=pk.Interval(x, 0, 2 * sp.pi),
-            conditions=[pk.Dirichlet(u, wave, on=pk.boundary(x))],
+        return manufactured(
+            u.diff(x, 2) + u * (u**2 - 1), self.exact(), pk.Interval(x, 0, 2 * sp.pi)
         )
 
     def exact(self) -> dict[sp.Expr, sp.Expr]:

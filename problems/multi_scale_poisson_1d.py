@@ -6,6 +6,8 @@ import sympy as sp
 
 import pinnkit as pk
 
+from ._manufactured import manufactured
+
 __all__ = ["MultiScalePoisson1D"]
 
 x = pk.coords("x")
@@ -31,12 +33,7 @@ class MultiScalePoisson1D(pk.ProblemClass):
 
     def declare(self) -> pk.PDESystem:
         """The equation with its manufactured source, and both ends."""
-        wave = self.exact()[u]
-        return pk.PDESystem(
-            [u.diff(x, 2) - sp.diff(wave, x, 2)],
-            domain=pk.Interval(x, 0, self.length),
-            conditions=[pk.Dirichlet(u, wave, on=pk.boundary(x))],
-        )
+        return manufactured(u.diff(x, 2), self.exact(), pk.Interval(x, 0, self.length))
 
     def exact(self) -> dict[sp.Expr, sp.Expr]:
         """The three waves."""

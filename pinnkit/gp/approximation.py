@@ -137,28 +137,55 @@ class GaussianProcessApproximation:
         self, points: Tensor, index: int, alpha: tuple[int, ...]
     ) -> Tensor:  # shape: (n,)
         """Posterior standard deviation of a derivative of field `index`."""
-        root = self._root_of(index)
-        inside = points.detach().to(root)
-        pieces = inside.split(max(1, _PIECE // root.shape[0]))
-        parts = [
-            (self.layout.rows(self._tables(p, index, alpha), index) @ root).norm(dim=1)
-            for p in pieces
-        ]
+        return self.combined_std(points, [(index, alpha)], [points.new_ones(len(points))])
+
+    def combined_std(
+        self,
+        points: Tensor,  # shape: (n, d)
+        wanted: Sequence[tuple[int, tuple[int, ...]]],
+        slopes: Sequence[Tensor],  # shapes: (n,)
+    ) -> Tensor:  # shape: (n,)
+        """Posterior standard deviation of sum_j slopes_j * derivative_j, correlations included."""
+        whole = self._covariance_root()
+        inside = points.detach().to(whole)
+        size = max(1, _PIECE // whole.shape[0])
+        parts = []
+        for i, piece in enumerate(inside.split(size)):
+            total = whole.new_zeros(len(piece), whole.shape[1])
+            for (index, alpha), slope in zip(wanted, slopes, strict=True):
+                own = slope.detach().to(whole)[i * size : i * size + len(piece)]
+                rows = self.layout.rows(self._tables(piece, index, tuple(alpha)), index)
+                total += own[:, None] * (rows @ self._root_of(index))
+            parts.append(total.norm(dim=1))
         return torch.cat(parts).to(points) if parts else points.new_zeros(0)
 
     def sample(self, points: Tensor, index: int, n: int, seed: int) -> Tensor:
         """`n` joint draws of field `index`: (n, len(points)); a seed means the same draw anywhere."""
-        root = self._root_of(index)
+        (draws,) = self.sample_derivatives(points, [(index, (0,) * points.shape[1])], n, seed)
+        return draws
+
+    def sample_derivatives(
+        self,
+        points: Tensor,  # shape: (k, d)
+        wanted: Sequence[tuple[int, tuple[int, ...]]],
+        n: int,
+        seed: int,
+    ) -> list[Tensor]:  # shapes: (n, k)
+        """Derivatives of the same `n` draws of all fields; a seed means the same draws anywhere."""
+        whole = self._covariance_root()
         gen = torch.Generator().manual_seed(seed)
-        assert self.root is not None
-        white = torch.randn(n, self.root.shape[1], dtype=torch.float64, generator=gen)
-        mean = self.coefficients[index].flatten()[self.layout.kept[index]]
-        draws = mean + white.to(root) @ root.T
-        inside = points.detach().to(root)
-        pieces = inside.split(max(1, _PIECE // root.shape[0]))
-        zero = (0,) * points.shape[1]
-        parts = [self.layout.rows(self._tables(p, index, zero), index) @ draws.T for p in pieces]
-        return torch.cat(parts).T.to(points) if parts else points.new_zeros(n, 0)
+        white = torch.randn(n, whole.shape[1], dtype=torch.float64, generator=gen).to(whole)
+        pieces = points.detach().to(whole).split(max(1, _PIECE // whole.shape[0]))
+        out = []
+        for index, alpha in wanted:
+            mean = self.coefficients[index].flatten()[self.layout.kept[index]]
+            draws = mean + white @ self._root_of(index).T
+            parts = [
+                self.layout.rows(self._tables(p, index, tuple(alpha)), index) @ draws.T
+                for p in pieces
+            ]
+            out.append(torch.cat(parts).T.to(points) if parts else points.new_zeros(n, 0))
+        return out
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """A JSON-able description and the tensors."""
@@ -212,7 +239,10 @@ class GaussianProcessApproximation:
 
     def _root_of(self, index: int) -> Tensor:
         """The rows of the covariance's root that belong to one field."""
+        start = self.layout.starts[index]
+        return self._covariance_root()[start : start + self.layout.sizes[index]]
+
+    def _covariance_root(self) -> Tensor:
         if self.root is None:
             raise ValueError("the covariance of this process was not kept")
-        start = self.layout.starts[index]
-        return self.root[start : start + self.layout.sizes[index]]
+        return self.root

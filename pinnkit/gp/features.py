@@ -14,6 +14,7 @@ K's eigenvalues: 1e-13 of the largest is still a number, where K itself ends at 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +26,7 @@ from pinnkit.gp.kronecker import toeplitz, truncated_eigenbasis
 __all__ = [
     "AxisBasis",
     "KernelBasis",
+    "StackedBasis",
     "TrigonometricBasis",
     "axis_basis",
     "basis_from_state",
@@ -161,10 +163,61 @@ class KernelBasis:
         return {"kind": self.kind, "student": isinstance(self.kernel, StudentMixture)}, tensors
 
 
-def basis_from_state(
-    spec: dict[str, Any], tensors: dict[str, Tensor]
-) -> TrigonometricBasis | KernelBasis:
+class StackedBasis:
+    """Bases side by side, linearly combined: the components of a mixture, each with its own functions.
+
+    Args:
+        parts: The bases.
+        rotation: (sum of their sizes, r): the combinations; none where absent.
+    """
+
+    kind = "stacked"
+
+    def __init__(self, parts: Sequence[AxisBasis], rotation: Tensor | None = None) -> None:
+        self.parts, self.rotation = tuple(parts), rotation
+
+    @property
+    def size(self) -> int:
+        """Number of functions."""
+        if self.rotation is not None:
+            return self.rotation.shape[1]
+        return sum(p.size for p in self.parts)
+
+    def __call__(self, x: Tensor, order: int = 0) -> Tensor:
+        """See `AxisBasis`."""
+        together = torch.cat([p(x, order) for p in self.parts], dim=1)
+        return together if self.rotation is None else together @ self.rotation
+
+    def rotated(self, rotation: Tensor) -> StackedBasis:
+        """See `AxisBasis`."""
+        whole = rotation if self.rotation is None else self.rotation @ rotation
+        return StackedBasis(self.parts, whole)
+
+    def to(self, device: torch.device) -> StackedBasis:
+        """See `AxisBasis`."""
+        rotation = None if self.rotation is None else self.rotation.to(device)
+        return StackedBasis([p.to(device) for p in self.parts], rotation)
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """See `AxisBasis`."""
+        tensors = {} if self.rotation is None else {"rotation": self.rotation}
+        specs = []
+        for i, part in enumerate(self.parts):
+            spec, own = part.to_state()
+            specs.append(spec)
+            tensors |= {f"{i}.{name}": v for name, v in own.items()}
+        return {"kind": self.kind, "parts": specs}, tensors
+
+
+def basis_from_state(spec: dict[str, Any], tensors: dict[str, Tensor]) -> AxisBasis:
     """The basis that `to_state` described."""
+    if spec["kind"] == StackedBasis.kind:
+        parts = []
+        for i, own in enumerate(spec["parts"]):
+            prefix = f"{i}."
+            named = {n[len(prefix) :]: v for n, v in tensors.items() if n.startswith(prefix)}
+            parts.append(basis_from_state(own, named))
+        return StackedBasis(parts, tensors.get("rotation"))
     if spec["kind"] == TrigonometricBasis.kind:
         return TrigonometricBasis(
             tensors["frequencies"],

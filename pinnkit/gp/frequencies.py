@@ -19,6 +19,7 @@ Symbol = Callable[[Sequence[np.ndarray]], np.ndarray]
 # is about what one component of the mixture covers.
 KAISER = 17.0
 COVERED = 6.0  # bins (2 pi / L) around a tone that need no component of their own
+LOBES = 3e-8  # of the largest amplitude: below it the window's own side lobes are seen
 TAIL = 1e-7  # of the largest amplitude: what may be left in the upper half of a resolved spectrum
 
 
@@ -50,6 +51,8 @@ def axis_amplitudes(
         mesh = np.meshgrid(*(w for _, w in grids), indexing="ij", sparse=True)
         # Below the first bin the symbol says nothing: a window cannot tell such waves from a mean.
         floor = np.abs(symbol([np.full(1, 2 * np.pi / length) for length in lengths])).ravel()[0]
+        # Side lobes of a fast wave, divided by the symbol at slow ones, would look like slow waves.
+        spectrum[spectrum <= LOBES * spectrum.max(initial=0.0)] = 0.0
         spectrum = spectrum / np.maximum(np.abs(symbol(mesh)), floor)
     out = []
     for k, (padded, omega) in enumerate(grids):

@@ -35,10 +35,13 @@ class Conditioned:
         identity = torch.eye(len(self.factor), dtype=self.factor.dtype, device=self.factor.device)
         return torch.linalg.solve_triangular(self.factor, identity, upper=True)
 
+    def determined(self, prior: Tensor) -> Tensor:  # shape: (r,)
+        """Per coefficient 1 - posterior variance / prior variance: what the data say about it."""
+        return 1 - self.covariance_root().square().sum(1) / prior.square()
+
     def effective(self, prior: Tensor) -> float:
-        """sum_i (1 - posterior variance / prior variance)."""
-        variance = self.covariance_root().square().sum(1)
-        return float((1 - variance / prior.square()).sum())
+        """How many coefficients the data determine (MacKay's gamma)."""
+        return float(self.determined(prior).sum())
 
 
 def condition(

@@ -61,6 +61,21 @@ class Uncertain(Protocol):
         """`n` joint draws of field `index` at `points`: (n, len(points))."""
         ...
 
+    def combined_std(
+        self,
+        points: Tensor,
+        wanted: Sequence[tuple[int, tuple[int, ...]]],
+        slopes: Sequence[Tensor],
+    ) -> Tensor:
+        """Standard deviation of sum_j slopes_j * derivative_j at `points`: (n,)."""
+        ...
+
+    def sample_derivatives(
+        self, points: Tensor, wanted: Sequence[tuple[int, tuple[int, ...]]], n: int, seed: int
+    ) -> list[Tensor]:
+        """The wanted derivatives of the same `n` draws of all fields: (n, len(points)) each."""
+        ...
+
 
 @dataclass(frozen=True)
 class Answer:

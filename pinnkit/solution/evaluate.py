@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.expressions import compile_expressions
-from pinnkit.solution.approximation import Approximation
+from pinnkit.solution.approximation import Approximation, Uncertain
 
 __all__ = [
     "FieldExpressions",
@@ -113,6 +113,31 @@ class FieldExpressions:
         if not pieces:
             return [np.empty(0) for _ in self.exprs]
         return [np.concatenate(columns) for columns in zip(*pieces, strict=True)]
+
+    def std(self, approximation: Uncertain, points: Tensor) -> Tensor:  # shape: (n,)
+        """Standard deviation of the first expression, linearised at the mean where it is not linear."""
+        if self._is_complex[0]:
+            raise ValueError(f"{self.exprs[0]} is complex; ask for its sp.re and sp.im apart")
+        inside = points.detach()
+        with torch.enable_grad():
+            means = [
+                v.detach().requires_grad_()
+                for v in approximation.derivatives(inside, self._wanted)  # type: ignore[attr-defined]
+            ]
+            (value,) = self._compiled([*inside.unbind(1), *means])
+            slopes = torch.autograd.grad(value.sum(), means) if means else ()
+        if not slopes:
+            return torch.zeros(len(points), dtype=points.dtype, device=points.device)
+        return approximation.combined_std(inside, self._wanted, slopes)
+
+    def sample(
+        self, approximation: Uncertain, points: Tensor, n: int, seed: int
+    ) -> Tensor:  # shape: (n, k)
+        """The first expression of `n` joint draws of the fields."""
+        draws = approximation.sample_derivatives(points, self._wanted, n, seed)
+        columns = self._compiled([*(c.expand(n, -1) for c in points.unbind(1)), *draws])
+        whole = torch.complex(*columns) if self._is_complex[0] else columns[0]
+        return whole.to(points).expand(n, len(points)) if not whole.is_complex() else whole
 
     def _split(self, expr: Any, leaves: dict[sp.Expr, sp.Dummy]) -> tuple[sp.Expr, sp.Expr]:
         """Real and imaginary part with fields and derivatives replaced by real dummies."""

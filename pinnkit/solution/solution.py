@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from pinnkit.solution.evaluate import (
     residual_columns,
     user_fields,
 )
+from pinnkit.solution.evaluation import Evaluation
 from pinnkit.solution.metrics import Values, compare, error_at_instants, error_in_time
 from pinnkit.solution.verification import JUDGING, Verification, judge
 from pinnkit.train.callbacks import History
@@ -76,23 +77,6 @@ class FieldErrors(Mapping[str, float]):
 
     def __repr__(self) -> str:
         return repr(self._errors)
-
-
-class Evaluation:
-    """`sol[expr]`: call it with the coordinates the expression depends on, as `sol` itself."""
-
-    def __init__(self, solution: Solution, expr: sp.Expr) -> None:
-        self.expr = expr
-        self._solution = solution
-        values = {p: e.value for p, e in solution.parameters.items()}
-        self._compiled = FieldExpressions(solution.normal_form, (expr,), values)
-
-    def __call__(self, /, *, extrapolate: bool = False, **coords: Any) -> Any:
-        """Values at the coordinates, broadcast; outside the domain ValueError unless `extrapolate`."""
-        return self._solution._evaluate(self._compiled, coords, extrapolate)[0]
-
-    def __repr__(self) -> str:
-        return f"Evaluation({self.expr})"
 
 
 class Solution:
@@ -347,24 +331,37 @@ class Solution:
             return [placed.back(v) for v in compiled(self.approximation, placed.points)]
         return [placed.back(v) for v in compiled.numpy(self.approximation, placed.points)]
 
-    def _place(self, coords: Mapping[str, Any], extrapolate: bool) -> Any:
+    def _place(
+        self,
+        coords: Mapping[str, Any],
+        extrapolate: bool,
+        needed: Sequence[sp.Symbol] | None = None,
+    ) -> Any:
         nf = self.normal_form
         return broadcast_arguments(
-            nf, nf.coords, coords, extrapolate=extrapolate, device=self.device, dtype=self.dtype
+            nf,
+            nf.coords if needed is None else needed,
+            coords,
+            extrapolate=extrapolate,
+            device=self.device,
+            dtype=self.dtype,
         )
 
-    def _uncertain(self, what: str, field: sp.Expr | None) -> tuple[Uncertain, int]:
+    def _distribution(self, what: str) -> Uncertain:
         if not isinstance(self.approximation, Uncertain):
             raise UnsupportedProblemError(
                 f"{solver_name(self.solver)} gives one answer without a distribution, so sol.{what} "
                 "has nothing to say; sol.error_estimate tells how wrong the answer is"
             )
-        nf = self.normal_form
+        return self.approximation
+
+    def _uncertain(self, what: str, field: sp.Expr | None) -> tuple[Uncertain, int]:
+        uncertain, nf = self._distribution(what), self.normal_form
         if field is None:
             if len(nf.fields) != 1:
                 raise TypeError(f"sol.{what} needs field=, one of {', '.join(map(str, nf.fields))}")
-            return self.approximation, 0
-        return self.approximation, nf.fields.index(in_problem_symbols(nf, field))
+            return uncertain, 0
+        return uncertain, nf.fields.index(in_problem_symbols(nf, field))
 
 
 def _one_expression(expr: Any) -> Any:

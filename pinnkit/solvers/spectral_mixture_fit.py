@@ -25,6 +25,7 @@ from pinnkit.solvers.spectral_mixture_rows import PlacedTerm
 __all__ = ["Fit", "Scales", "fit"]
 
 DENSE = 12_000_000  # numbers in rows that are assembled without a thought
+MOST_NUMBERS = 100_000_000  # in rows that are kept as they are
 MOST_STEPS = 25
 MOST_LSQR = 150
 CONVERGED = 1e-11  # relative change of the unknowns
@@ -216,18 +217,33 @@ def _rows(
     dense: bool,
 ) -> tuple[Tensor, Tensor, bool]:
     """Rows, the values they are to take (rows @ x - residual), and whether the rows are exact."""
-    blocks, values, exact = [], [], True
+    blocks, exact = _Rows(), True
     for term, r in zip(placed, right, strict=True):
         if dense or not term.gridded or len(term.grid) == 1:
             rows = term.dense()
-            blocks.append(rows)
-            values.append(rows @ x - r)
+            blocks.append(rows, rows @ x - r)
             continue
-        rows, value = term.projected(term.apply(x) - r)
         exact = exact and term.term.is_constant
-        blocks.append(rows)
-        values.append(value)
-    return torch.cat(blocks), torch.cat(values), exact
+        for rows, values in term.projected(term.apply(x) - r):
+            blocks.append(rows, values)
+    return *blocks.together(), exact
+
+
+class _Rows:
+    """Rows and their values; where they become too many, the triangle that is as good as they are."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Tensor] = []
+
+    def append(self, rows: Tensor, values: Tensor) -> None:
+        self._blocks.append(torch.cat([rows, values[:, None]], dim=1))
+        numbers = sum(b.numel() for b in self._blocks)
+        if numbers > MOST_NUMBERS and len(self._blocks) > 1:
+            self._blocks = [torch.linalg.qr(torch.cat(self._blocks), mode="r").R]
+
+    def together(self) -> tuple[Tensor, Tensor]:
+        whole = torch.cat(self._blocks)
+        return whole[:, :-1], whole[:, -1]
 
 
 def _corrected(

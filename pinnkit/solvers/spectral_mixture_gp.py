@@ -1,6 +1,6 @@
 """SpectralMixtureGP: a Gaussian process whose spectrum finds the frequencies, conditioned on a PDE.
 
-In    a `PDESystem` in one or two coordinates, with data where there are some.
+In    a `PDESystem` in one to three coordinates, with data where there are some.
 Out   an `Answer`: posterior mean, deviation and samples of the fields; parameters with errors.
 Next  the driver judges it; `spectral_mixture_round` is one solve for given mixtures.
 """
@@ -24,18 +24,21 @@ from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.residuals import lowering_refusal
 from pinnkit.lower.scales import parameter_values
 from pinnkit.solvers.base import AbstractSolver, Answer, Env
-from pinnkit.solvers.spectral_mixture_round import Mixtures, Round, solve_round
+from pinnkit.solvers.spectral_mixture_grid import Mixtures
+from pinnkit.solvers.spectral_mixture_round import Round, solve_round
 from pinnkit.solvers.spectral_mixture_rows import Term, make_terms
 from pinnkit.solvers.spectral_mixture_tones import Tones, find_problem_tones, merge_tones
+from pinnkit.solvers.spectral_mixture_training import JointState, JointTraining
 
 __all__ = ["SpectralMixtureGP", "SpectralMixtureState"]
 
 log = logging.getLogger(__name__)
 
-# Standard deviation of a component, in bins of 2 pi / L: narrow ones in two coordinates, where the
-# number of functions is squared.
-NATURAL_WIDTH = {1: 1.4, 2: 0.35}
-THRESHOLD = {1: 1e-6, 2: 1e-4}
+# Standard deviation of a component, in bins of 2 pi / L: narrow ones in several coordinates, where
+# the numbers of functions are multiplied.
+NATURAL_WIDTH = {1: 1.4, 2: 0.35, 3: 0.35}
+THRESHOLD = {1: 1e-6, 2: 1e-4, 3: 1e-3}
+TARGET = {1: 1e-9, 2: 1e-7, 3: 1e-6}  # residual between the nodes, as a part of the field
 HIGHEST_STUDENT = 2  # derivatives of samples with a Matern-5/2 envelope
 WIDEST = 5.0  # bins: beyond it components are added, not widened
 GAIN = 3.0  # a round that gains less than this factor is not worth another
@@ -69,7 +72,7 @@ class SpectralMixtureState:
 class SpectralMixtureGP(AbstractSolver):
     """Gaussian process with a spectral-mixture kernel per coordinate, conditioned on the equations.
 
-    k(z) = sum_q w_q exp(-s_q z^2) cos(m_q z) along each coordinate, their product in two. Frequencies
+    k(z) = sum_q w_q exp(-s_q z^2) cos(m_q z) along each coordinate, their product in several. Frequencies
     m_q come from the spectra of sources (divided by the equation's symbol), conditions and
     observations, and from the dispersion relation; none is set by hand. In the kernel's square root
     (`gp.features`) fields are u = f(x) . z with z ~ N(0, Id), and z is conditioned on equations,
@@ -87,10 +90,15 @@ class SpectralMixtureGP(AbstractSolver):
             None: 1e-6 in one coordinate, 1e-4 in two.
         rounds: Most rounds of adding what the residual shows.
         patience: Seconds where `solve(time_limit=None)` sets no limit.
+        training: Adam on the joint probability, as published, instead of all of the above.
+
+    With noisy data every component has a prior variance of its own, the one that makes the data most
+    likely; components that are not needed vanish.
 
     Supports linear and nonlinear equations and systems on intervals and boxes of two coordinates
     (space and time alike), all conditions on their sides, observations with noise, unknown
-    parameters. Not: three coordinates, regions, integrals, coefficients with jumps.
+    parameters; boxes of three coordinates for linear equations with constant coefficients. Not:
+    regions, integrals, coefficients with jumps.
     References: fang2024solving.
     """
 
@@ -100,6 +108,7 @@ class SpectralMixtureGP(AbstractSolver):
     threshold: float | None = None
     rounds: int = 6
     patience: float = 300.0
+    training: JointTraining | None = None
 
     citation: ClassVar[str] = (
         "@inproceedings{fang2024solving, author={Fang, Shikai and Cooley, Madison and Long, Da and "
@@ -124,14 +133,20 @@ class SpectralMixtureGP(AbstractSolver):
 
     def supports(self, problem: Any) -> str | None:
         nf: NormalForm = problem.normal_form
-        if len(nf.coords) > 2:
+        names = ", ".join(map(str, nf.coords))
+        if len(nf.coords) > 3:
             return (
-                f"SpectralMixtureGP handles one or two coordinates so far, not {len(nf.coords)} "
-                f"({', '.join(map(str, nf.coords))}). Use CausalPINN()."
+                f"SpectralMixtureGP handles one to three coordinates, not {len(nf.coords)} "
+                f"({names}). Use CausalPINN()."
             )
         reason = lowering_refusal(nf)
         if reason is not None:
             return reason
+        if len(nf.coords) == 3 and (nf.observations or nf.parameters):
+            return (
+                "SpectralMixtureGP takes observations and unknown parameters in one or two "
+                f"coordinates, not in three ({names}). Use fewer coordinates."
+            )
         if nf.jumps:
             return (
                 f"coefficients jump where {nf.jumps[0]} = 0, and the kernels of SpectralMixtureGP "
@@ -149,13 +164,21 @@ class SpectralMixtureGP(AbstractSolver):
                 "are not periodic. Use SpectralMixtureGP()."
             )
         try:
-            for term in make_terms(nf):
+            terms = make_terms(nf)
+            for term in terms:
                 _ = term.compiled
         except UnsupportedProblemError as fault:
             return f"an equation cannot be linearised: {fault}"
+        if self.training is not None and (refused := self.training.refusal(nf)) is not None:
+            return refused
+        if len(nf.coords) == 3 and not all(term.is_constant for term in terms):
+            return (
+                "SpectralMixtureGP handles three coordinates where the equations are linear with "
+                f"constant coefficients; these in {names} are not. Use CausalPINN()."
+            )
         return None
 
-    def init(self, problem: Any, env: Env) -> SpectralMixtureState:
+    def init(self, problem: Any, env: Env) -> SpectralMixtureState | JointState:
         reason = self.supports(problem)
         if reason is not None:
             raise UnsupportedProblemError(reason)
@@ -165,6 +188,8 @@ class SpectralMixtureGP(AbstractSolver):
             )
         nf: NormalForm = problem.normal_form
         terms = make_terms(nf)
+        if self.training is not None:
+            return JointState(nf, terms, self.training, student=self.student, device=env.device)
         guesses = [torch.tensor(v, dtype=torch.float64) for v in parameter_values(nf).values()]
         threshold = self.threshold or THRESHOLD[len(nf.coords)]
         tones = find_problem_tones(nf, terms, guesses, threshold)
@@ -180,13 +205,17 @@ class SpectralMixtureGP(AbstractSolver):
         )
         for c, own in zip(nf.coords, mixtures.frequencies, strict=True):
             log.info("frequencies along %s: %s", c, ", ".join(f"{w:.4g}" for w in own))
-        target = 1e-9 if len(nf.coords) == 1 else 1e-7
+        target = TARGET[len(nf.coords)]
         limit = self.patience if env.time_limit is None else 0.9 * env.time_limit
         state = SpectralMixtureState(terms, tones, mixtures, target, limit, env.max_steps)
         state.mixtures.device = env.device
         return state
 
-    def step(self, problem: Any, state: SpectralMixtureState) -> Mapping[str, float | Tensor]:
+    def step(
+        self, problem: Any, state: SpectralMixtureState | JointState
+    ) -> Mapping[str, float | Tensor]:
+        if isinstance(state, JointState):
+            return state.advance()
         nf: NormalForm = problem.normal_form
         started = time.perf_counter()
         now = solve_round(
@@ -208,27 +237,36 @@ class SpectralMixtureGP(AbstractSolver):
             now.criterion,
             seconds,
         )
-        better = state.best is None or now.criterion < state.best.criterion
+        if not math.isfinite(now.criterion):
+            return self._diverged(state, now)
         gained = state.best is None or now.criterion * GAIN < state.best.criterion
-        if better:
+        better = state.best is None or now.is_better(state.best)
+        if state.best is None or better:
             state.best = now
-        if state.best is not None and state.best.unidentified:
+        spent = state.step >= self.rounds or state.patience < 2 * seconds
+        if state.best.unidentified:
             state.finished = Status.NOT_IDENTIFIABLE
-        elif now.criterion <= state.target or now.noisy:
-            state.finished = Status.OK
-        elif (
-            not gained
-            or state.step >= self.rounds
-            or state.patience < 2 * seconds
-            or not self._enrich(nf, state, now)
-        ):
+        elif now.noisy:
+            if spent or not better or not self._add_missing(nf, state, now):
+                state.finished = Status.OK if state.best.converged else Status.STALLED
+        elif now.criterion <= state.target:
+            state.finished = Status.OK if now.converged else Status.STALLED
+        elif spent or not gained or not self._enrich(nf, state, now):
             state.finished = Status.STALLED
-        return {"residual": now.criterion} if math.isfinite(now.criterion) else {}
+        if state.finished is Status.STALLED and not state.best.converged:
+            log.warning(
+                "round %d: the search for the most likely fields did not settle", state.step
+            )
+        return {"residual": now.criterion}
 
-    def terminate(self, problem: Any, state: SpectralMixtureState) -> Status | None:
+    def terminate(self, problem: Any, state: SpectralMixtureState | JointState) -> Status | None:
+        if isinstance(state, JointState):
+            return Status.MAX_STEPS if state.step >= state.options.steps else None
         return state.finished
 
-    def finish(self, problem: Any, state: SpectralMixtureState) -> Answer:
+    def finish(self, problem: Any, state: SpectralMixtureState | JointState) -> Answer:
+        if isinstance(state, JointState):
+            return state.answer()
         best = state.best
         if best is None:
             out_of_steps = state.max_steps is not None and state.max_steps <= state.step
@@ -262,8 +300,20 @@ class SpectralMixtureGP(AbstractSolver):
         apart = COVERED * bins / math.sqrt(2.0)
         return [0.0, *merge_tones(tones.axes[k], high - low, self.frequencies - 1, 0.5 * apart)]
 
-    def _enrich(self, nf: NormalForm, state: SpectralMixtureState, now: Round) -> bool:
-        """Components for what the residual shows; wider ones where there is nothing new."""
+    def _diverged(self, state: SpectralMixtureState, now: Round) -> Mapping[str, float]:
+        """A residual that is not finite: the end, with the last finite answer if there is one."""
+        if state.best is not None:
+            log.warning(
+                "round %d: the residual is not finite; the answer is an earlier round's", state.step
+            )
+            state.finished = Status.STALLED
+            return {"residual": state.best.criterion}
+        log.warning("round %d: the residual is not finite", state.step)
+        state.best, state.finished = now, Status.DIVERGED
+        return {"residual": now.criterion}
+
+    def _add_missing(self, nf: NormalForm, state: SpectralMixtureState, now: Round) -> bool:
+        """Components for the tones that the last round has missed; False if there are none new."""
         added = False
         for k in range(len(nf.coords)):
             before = state.mixtures.frequencies[k]
@@ -271,7 +321,11 @@ class SpectralMixtureGP(AbstractSolver):
             after = self._chosen(nf, k, state.tones, state.mixtures.widths[k])
             added = added or len(after) > len(before)
             state.mixtures.frequencies[k] = after
-        if added:
+        return added
+
+    def _enrich(self, nf: NormalForm, state: SpectralMixtureState, now: Round) -> bool:
+        """Components for what the residual shows; wider ones where there is nothing new."""
+        if self._add_missing(nf, state, now):
             return True
         wider = [min(1.6 * w, WIDEST) for w in state.mixtures.widths]
         grown = wider != state.mixtures.widths

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,46 +18,32 @@ import torch
 from torch import Tensor
 
 from pinnkit.gp.approximation import Layout
-from pinnkit.gp.features import axis_basis, compress, constant
-from pinnkit.gp.frequencies import axis_amplitudes, find_tones
-from pinnkit.gp.kernels import GaussianMixture, StudentMixture
+from pinnkit.gp.frequencies import axis_amplitudes, find_tones, scattered_tones
 from pinnkit.ir.normal_form import NormalForm
-from pinnkit.lower.expressions import compile_expressions
 from pinnkit.lower.scales import estimate_field_scales, parameter_values
-from pinnkit.solvers.spectral_mixture_fit import Fit, Scales, fit
+from pinnkit.solvers.spectral_mixture_evidence import fit_with_evidence, hold_exactly
+from pinnkit.solvers.spectral_mixture_fit import Scales, fit
+from pinnkit.solvers.spectral_mixture_grid import Ground, Mixtures, lay_ground, place
 from pinnkit.solvers.spectral_mixture_rows import PlacedTerm, Term
 from pinnkit.solvers.spectral_mixture_tones import make_symbol
 
-__all__ = ["Mixtures", "Round", "solve_round"]
+__all__ = ["Round", "solve_round"]
 
 # Relative noise given to what holds exactly: rounding where all is exact; with noisy data larger,
 # since data beside rows 1e13 times as heavy would drown in the rounding of those.
 EXACT, EXACT_BESIDE_NOISE = 1e-13, 1e-7
-CONDITIONS = 0.01  # conditions are held to this part of it: their errors spread inwards undamped
-KEPT = {1: 1e-13, 2: 1e-9}  # singular values of the kernel's root per number of coordinates
-OVERSAMPLED = {1: 2.0, 2: 1.5}  # collocation points per function
-PER_WAVE = 2.5  # collocation points per shortest wave of the basis
 BEYOND = 1e3  # prior standard deviation of a parameter, in units of its guess
-HYPER_ROUNDS = 12
 LEVERAGE = 10.0  # times an equation's slack: what a parameter must move to count as determined
-# What a round may cost at most: functions per coordinate, and in all. Beyond it the weakest are
-# left out, and the residual between the points shows it.
-MOST_FUNCTIONS = {1: 3000, 2: 120}
-LARGEST = 4000
-
-
-@dataclass
-class Mixtures:
-    """Frequencies and widths (standard deviation in bins of 2 pi / L) along each coordinate."""
-
-    frequencies: list[list[float]]
-    widths: list[float]
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """The answer of one round. `criterion`: the residual's worth, relative to the field."""
+    """The answer of one round.
+
+    `criterion`: the worth of the equations' residual between the nodes, relative to the field.
+    `missing`: tones (frequency, amplitude) per coordinate of that residual, or of what noisy data
+    have left unexplained. `converged`: of the least-squares search and of the evidence's.
+    """
 
     bases: list[list[Any]]
     layout: Layout
@@ -72,9 +58,16 @@ class Round:
     steps: int
     log_evidence: float
     noise: float | None
+    converged: bool
     noisy: bool
     unidentified: bool
     exact_factor: bool
+
+    def is_better(self, other: Round) -> bool:
+        """Noisy data judge by their evidence, exact ones by the residual."""
+        if self.noisy:
+            return self.log_evidence > other.log_evidence
+        return self.criterion < other.criterion
 
 
 def solve_round(
@@ -87,29 +80,11 @@ def solve_round(
     deadline: float,
 ) -> Round:
     """Condition the process of these mixtures on all terms."""
-    axes_bases, values, nodes = _axes(nf, mixtures, student)
     scales = estimate_field_scales(nf)
-    bases: list[list[Any]] = []
-    products_of: list[Tensor] = []
-    for u in nf.fields:
-        own = nf.field_coords(u)
-        row: list[Any] = [
-            b if c in own else constant().to(mixtures.device)
-            for c, b in zip(nf.coords, axes_bases, strict=True)
-        ]
-        size = math.hypot(scales[u].scale, scales[u].offset)
-        unit = torch.eye(row[0].size, dtype=torch.float64, device=mixtures.device)
-        row[0] = row[0].rotated(size * unit)
-        bases.append(row)
-        own_values = [
-            v if c in own else v.new_ones(1) for c, v in zip(nf.coords, values, strict=True)
-        ]
-        products = own_values[0]
-        for v in own_values[1:]:
-            products = products[..., None] * v
-        products_of.append(products.flatten())
-    layout = Layout([[b.size for b in row] for row in bases], _strongest(products_of, nf))
-    placed = [_place(nf, t, bases, layout, nodes) for t in terms]
+    noisy = any(t.kind == "observation" for t in terms)
+    ground = lay_ground(nf, mixtures, scales, student=student, noisy=noisy)
+    layout, bases = ground.layout, ground.bases
+    placed = [place(nf, t, ground) for t in terms]
     count = layout.size
     guesses = list(parameter_values(nf).values())
     units = torch.tensor(
@@ -123,17 +98,33 @@ def solve_round(
     )
     prior = torch.cat([units.new_ones(count), units.new_full((len(units),), BEYOND)])
     start = torch.cat([units.new_zeros(count), units.new_tensor(guesses) / units])
-    noisy = any(t.kind == "observation" for t in terms)
-    _weigh(placed, start, units, noisy)
+    exact = EXACT_BESIDE_NOISE if noisy else EXACT
+    _weigh(placed, start, units)
+    hold_exactly(placed, prior, exact)
     linear = nf.predicates.linear
-    found, prior, sigma = _with_hyperparameters(
-        placed, prior, start, scales_of, linear=linear, noisy=noisy, deadline=deadline
-    )
+    noise, settled = None, True
+    if noisy:
+        likely = fit_with_evidence(
+            placed,
+            ground.groups,
+            prior,
+            start,
+            scales_of,
+            free=_given_by_others(terms, layout).to(start.device),
+            exact=exact,
+            linear=linear,
+            deadline=deadline,
+        )
+        found, noise, settled = likely.fit, likely.noise, likely.settled
+        evidence = likely.log_evidence
+    else:
+        found = fit(placed, prior, start, scales_of, linear=linear, deadline=deadline)
+        evidence = found.conditioned.log_evidence
     coefficients = layout.grids(found.unknowns)
     numbers = list((found.unknowns[count:] * units).unbind(0))
-    criterion, missing = _between(
-        nf, terms, bases, layout, nodes, coefficients, numbers, scales, threshold
-    )
+    criterion, missing = _between(nf, terms, ground, coefficients, numbers, scales, threshold)
+    if noisy:
+        missing = _unexplained(nf, placed, coefficients, numbers)
     root = found.conditioned.covariance_root()
     rows = sum(len(p.points) for p in placed)
     # Without noise the scale of everything is free: its most likely value.
@@ -153,8 +144,9 @@ def solve_round(
         size=count,
         points=rows,
         steps=found.steps,
-        log_evidence=found.conditioned.log_evidence,
-        noise=sigma,
+        log_evidence=evidence,
+        noise=noise,
+        converged=found.converged and settled,
         noisy=noisy,
         unidentified=any(
             _is_open(p, v, e) or not _has_leverage(placed, j, float(units[j]))
@@ -162,15 +154,6 @@ def solve_round(
         ),
         exact_factor=found.exact_factor,
     )
-
-
-def _strongest(products: Sequence[Tensor], nf: NormalForm) -> list[Tensor]:
-    """Positions of the products of functions worth keeping, `LARGEST` over all fields at most."""
-    together = torch.cat(list(products))
-    tolerance = KEPT[len(nf.coords)]
-    if int((together > tolerance).sum()) > LARGEST:
-        tolerance = float(together.sort(descending=True).values[LARGEST])
-    return [torch.nonzero(p > tolerance)[:, 0] for p in products]
 
 
 def _is_open(parameter: sp.Symbol, value: float, error: float) -> bool:
@@ -201,143 +184,62 @@ def _ends(parameter: sp.Symbol) -> tuple[float, float]:
     return -math.inf if low is None else float(low), math.inf if high is None else float(high)
 
 
-def _axes(
-    nf: NormalForm, mixtures: Mixtures, student: bool
-) -> tuple[list[Any], list[Tensor], list[Tensor]]:
-    """A compressed basis, its singular values and collocation points per coordinate."""
-    d = len(nf.coords)
-    bases, values, nodes = [], [], []
-    for c, own, bins in zip(nf.coords, mixtures.frequencies, mixtures.widths, strict=True):
-        low, high = nf.bounds[c]
-        unit = 2 * math.pi / (high - low)
-        if student:
-            kernel: Any = StudentMixture(own, 0.05 * bins * unit)
-        else:
-            kernel = GaussianMixture(own, 0.5 * (bins * unit) ** 2)
-        reach = bins * unit * math.sqrt(-4 * math.log(KEPT[d]))
-        waves = (max(own) + reach) / unit
-        fine = math.ceil(2 * PER_WAVE * waves) + 33
-        periodic = c in nf.periodic
-        basis = axis_basis(kernel, low, high, periodic=periodic, nodes=min(fine, 1200))
-        grid = torch.linspace(low, high, fine, dtype=torch.float64)
-        basis, size = compress(basis, grid, KEPT[d])
-        most = MOST_FUNCTIONS[d]
-        if basis.size > most:
-            basis = basis.rotated(torch.eye(basis.size, dtype=torch.float64)[:, :most])
-            size = size[:most]
-        basis = basis.to(mixtures.device)
-        values.append(size.to(mixtures.device))
-        n = math.ceil(max(OVERSAMPLED[d] * basis.size, PER_WAVE * waves)) + 8
-        points = torch.linspace(low, high, n + periodic, dtype=torch.float64)
-        nodes.append((points[:-1] if periodic else points).to(mixtures.device))
-        bases.append(basis)
-    return bases, values, nodes
-
-
-def _place(
-    nf: NormalForm,
-    term: Term,
-    bases: list[list[Any]],
-    layout: Layout,
-    nodes: Sequence[Tensor],
-) -> PlacedTerm:
-    if term.kind == "observation":
-        assert term.points is not None
-        return PlacedTerm(term, bases, layout, points=term.points.to(nodes[0].device))
-    axes = list(nodes)
-    if term.face is not None:
-        k = nf.coords.index(term.face.coord)
-        axes[k] = nodes[k].new_tensor([term.face.value])
-        if term.face.where != sp.true:
-            mesh = torch.meshgrid(*axes, indexing="ij")
-            points = torch.stack([m.flatten() for m in mesh], dim=1)
-            (inside,) = compile_expressions([term.face.where], nf.coords)(points.unbind(1))  # type: ignore[list-item]
-            return PlacedTerm(term, bases, layout, points=points[inside])
-    return PlacedTerm(term, bases, layout, axes=axes)
-
-
 def _weigh(
     placed: Sequence[PlacedTerm],
     start: Tensor,
     units: Tensor,
-    noisy: bool,
 ) -> None:
-    """Weights: one over the noise of a term, relative to what the prior expects of it."""
+    """Everything linearised at the start, observations divided by their noise or a guess of it."""
     count, layout = placed[0].layout.size, placed[0].layout
-    exact = EXACT_BESIDE_NOISE if noisy else EXACT
     numbers = list((start[count:] * units).unbind(0))
     for p in placed:
         residual = p.linearise(layout.grids(start), numbers)
         if p.term.kind == "observation":
             spread = float(residual.std()) if len(residual) > 1 else 1.0
             p.weight = 1 / (p.term.noise or max(0.1 * spread, 1e-12))
-            continue
-        size = p.prior_rms() or 1.0
-        p.weight = 1 / (size * exact * (CONDITIONS if p.term.kind == "condition" else 1.0))
 
 
-def _with_hyperparameters(
-    placed: Sequence[PlacedTerm],
-    prior: Tensor,
-    start: Tensor,
-    scales: Scales,
-    *,
-    linear: bool,
-    noisy: bool,
-    deadline: float,
-) -> tuple[Fit, Tensor, float | None]:
-    """The fit; with noisy data at the prior's scale (and noise) that make the data most likely.
+def _given_by_others(terms: Sequence[Term], layout: Layout) -> Tensor:  # shape: (coefficients,)
+    """Coefficients of fields that an equation gives by the others, as f by u'' - f = 0.
 
-    MacKay's fixed point: scale^2 = |z|^2 / gamma, noise^2 = |misfit|^2 / (n - gamma), where gamma
-    counts the coefficients that the data determine.
+    Such a field needs no prior: what the others are drawn from says what it is drawn from. With one of
+    its own the field would have two, and bands too narrow for both.
     """
-    found = fit(placed, prior, start, scales, linear=linear, deadline=deadline)
-    observed = [p for p in placed if p.term.kind == "observation"]
-    unknown = [p for p in observed if p.term.noise is None]
-    sigma = None
-    if not noisy:
-        return found, prior, sigma
-    total = sum(len(p.points) for p in observed)
-    layout, scale = placed[0].layout, 1.0
-    count = layout.size
-    for _ in range(HYPER_ROUNDS):
-        z = found.unknowns[:count]
-        gamma = max(found.conditioned.effective(prior), 1e-3)
-        new = min(max(float(z.norm()) / math.sqrt(gamma), 1e-3), 1e3)
-        change = abs(math.log(new / scale))
-        if unknown:
-            numbers = list((found.unknowns[count:] * scales.units).unbind(0))
-            grids = layout.grids(z)
-            for p in unknown:
-                misfit = float(p.residual(grids, numbers).square().sum()) / p.weight**2
-                # What conditions and equations determine is not to be charged to the data.
-                free = max(total - min(_data_share(placed, p, found), total - 1), 1)
-                sigma = math.sqrt(max(misfit / free, 1e-30))
-                change = max(change, abs(math.log(sigma * p.weight)))
-                p.weight = 1 / sigma
-        scale = new
-        prior = prior.clone()
-        prior[:count] = scale
-        found = fit(placed, prior, found.unknowns, scales, linear=linear, deadline=deadline)
-        if change < 0.01:
-            break
-    return found, prior, sigma
+    equations = [t for t in terms if t.kind == "equation"]
+    given = torch.zeros(layout.size, dtype=torch.bool)
+    for term in equations:
+        others = [f for t in equations if t is not term for f, _ in t.wanted]
+        for (field, alpha), slope in zip(term.wanted, term.slopes, strict=False):
+            alone = sum(f == field for f, _ in term.wanted) == 1 and field not in others
+            several = any(f != field for f, _ in term.wanted)
+            if alone and several and not any(alpha) and slope.is_number:
+                given[layout.starts[field] : layout.starts[field] + layout.sizes[field]] = True
+                break
+    return given
 
 
-def _data_share(placed: Sequence[PlacedTerm], own: PlacedTerm, found: Fit) -> float:
-    """Degrees of freedom the observations take up: the trace of their hat matrix."""
-    count = len(found.unknowns) - own.layout.size
-    rows = own.dense(count)
-    turned = torch.linalg.solve_triangular(found.conditioned.factor.T, rows.T, upper=False)
-    return float(turned.square().sum())
+def _unexplained(
+    nf: NormalForm,
+    placed: Sequence[PlacedTerm],
+    coefficients: Sequence[Tensor],
+    numbers: Sequence[Tensor],
+) -> list[list[tuple[float, float]]]:
+    """Tones that stand out of the noise in what the observations have left over."""
+    missing: list[list[tuple[float, float]]] = [[] for _ in nf.coords]
+    for p in placed:
+        if p.term.kind == "observation":
+            left = p.residual(coefficients, numbers).cpu().numpy()
+            for k, c in enumerate(nf.coords):
+                low, high = nf.bounds[c]
+                tones = scattered_tones(p.points[:, k].cpu().numpy(), left, high - low)
+                missing[k] += [(w, 1.0) for w in tones]
+    return missing
 
 
 def _between(
     nf: NormalForm,
     terms: Sequence[Term],
-    bases: list[list[Any]],
-    layout: Layout,
-    nodes: Sequence[Tensor],
+    ground: Ground,
     coefficients: Sequence[Tensor],
     numbers: Sequence[Tensor],
     scales: Any,
@@ -351,12 +253,12 @@ def _between(
         if term.kind != "equation":
             continue
         axes = []
-        for c, x in zip(nf.coords, nodes, strict=True):
+        for c, x in zip(nf.coords, ground.nodes, strict=True):
             low, high = nf.bounds[c]
             # Incommensurate with the collocation points, so that it falls between them.
             n = math.ceil(1.37 * len(x)) + 1
             axes.append(torch.linspace(low, high, n, dtype=torch.float64, device=x.device))
-        there = PlacedTerm(term, bases, layout, axes=axes)
+        there = PlacedTerm(term, ground.bases, ground.layout, axes=axes)
         residual = there.linearise(coefficients, numbers).reshape(there.grid)
         values = residual.cpu().numpy()
         if not np.isfinite(values).all():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from pinnkit.lower.expressions import Compiled, compile_expressions
 __all__ = ["PlacedTerm", "Term", "make_terms"]
 
 PROJECTION = 1e-15  # singular values of stacked tables below it (relative) are rounding
+BLOCK = 40_000_000  # numbers in rows that are made at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,14 +164,21 @@ class PlacedTerm:
         self.slopes = kept
         return out
 
-    def prior_rms(self) -> float:
-        """How large the term is for a field drawn from the prior (leaves taken as independent)."""
+    def prior_rms(self, prior: Tensor) -> float:
+        """How large the term is for a field drawn from the prior (leaves taken as independent).
+
+        Args:
+            prior: Standard deviations of all coefficients.
+        """
         total = 0.0
-        for tables, slope in zip(self.tables, self.slopes, strict=False):
-            mean = 1.0
-            for table in tables:
-                mean *= float(table.square().sum(1).mean())
-            total += mean * float((slope / self.weight).square().mean())
+        for tables, (field, _), slope in zip(
+            self.tables, self.term.wanted, self.slopes, strict=False
+        ):
+            squares = [t.square().mean(0, keepdim=True) for t in tables]
+            start = self.layout.starts[field]
+            own = prior[start : start + self.layout.sizes[field]]
+            mean = self.layout.rows(squares, field)[0] @ own.square()
+            total += float(mean) * float((slope / self.weight).square().mean())
         return math.sqrt(total)
 
     def dense(self, parameters: int = 0) -> Tensor:  # shape: (n, sum of sizes + parameters)
@@ -216,11 +224,12 @@ class PlacedTerm:
             out[field] = out[field] + back
         return torch.cat(out)
 
-    def projected(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def projected(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Fewer rows with the same least-squares solution, the slopes replaced by their means.
 
         The columns of all tables along a coordinate span a space of little more than the basis'
         size; with slopes constant over the grid, what lies outside it cannot be fitted anyhow.
+        Rows come in blocks, along the first coordinate: in three all of them would not fit.
         """
         turns = []
         for k, n in enumerate(self.grid):
@@ -230,17 +239,21 @@ class PlacedTerm:
                 continue
             left, size, _ = torch.linalg.svd(stacked, full_matrices=False)
             turns.append(left[:, size > PROJECTION * size[0]])
-        count = math.prod(t.shape[1] for t in turns)
-        rows = values.new_zeros(count, self.layout.size)
-        for tables, (field, _), slope in zip(
-            self.tables, self.term.wanted, self.slopes, strict=False
-        ):
-            small = [q.T @ t for q, t in zip(turns, tables, strict=True)]
-            start = self.layout.starts[field]
-            block = self.layout.grid_rows(small, field)
-            rows[:, start : start + self.layout.sizes[field]] += slope.mean() * block
         turned = kron_apply([q.T for q in turns], values.reshape(self.grid))
-        return rows, turned.flatten()
+        layer = math.prod(t.shape[1] for t in turns[1:])
+        thick = max(1, BLOCK // (layer * self.layout.size))
+        for low in range(0, turns[0].shape[1], thick):
+            own = [turns[0][:, low : low + thick], *turns[1:]]
+            part = turned[low : low + thick].flatten()
+            rows = values.new_zeros(len(part), self.layout.size)
+            for tables, (field, _), slope in zip(
+                self.tables, self.term.wanted, self.slopes, strict=False
+            ):
+                small = [q.T @ t for q, t in zip(own, tables, strict=True)]
+                start = self.layout.starts[field]
+                block = self.layout.grid_rows(small, field)
+                rows[:, start : start + self.layout.sizes[field]] += slope.mean() * block
+            yield rows, part
 
     def _values(self, tables: list[Tensor], coefficients: Tensor) -> Tensor:
         if self.gridded:

@@ -7,8 +7,9 @@ Next  `solvers.spectral_mixture_gp` puts a component of the mixture on each.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,11 @@ __all__ = ["Tones", "find_problem_tones", "make_symbol", "merge_tones"]
 log = logging.getLogger(__name__)
 
 # Numbers of samples per axis: primes, so that no wave of a round number of periods is invisible.
-SIZES = {1: (1021, 2039, 4093, 8191, 16381, 32749, 65521), 2: (251, 509, 1021)}
+SIZES = {
+    1: (1021, 2039, 4093, 8191, 16381, 32749, 65521),
+    2: (251, 509, 1021, 2039),
+    3: (61, 127, 181),
+}
 DAMPED = 30.0  # waves that decay by more than exp(-30) over the interval are layers, not waves
 
 
@@ -185,15 +190,17 @@ def _disperse(
         return
     points = _inside(nf, 5)
     slopes = [t.source(points, parameters)[1] for t in equations]
-    known = [[(0.0, 1.0), *axis[:8]] for axis in found.axes]
+    most = 8 if len(nf.coords) < 3 else 3
+    known = [[(0.0, 1.0), *axis[:most]] for axis in found.axes]
     for k, c in enumerate(nf.coords):
         low, high = nf.bounds[c]
         others = [i for i in range(len(nf.coords)) if i != k]
-        given: list[tuple[float, float]] = known[others[0]] if others else [(0.0, 1.0)]
-        for w, amplitude in given:
+        for given in itertools.product(*(known[i] for i in others)):
+            wave = {i: w for i, (w, _) in zip(others, given, strict=True)}
+            amplitude = min((a for _, a in given), default=1.0)
             waves: list[float] = []
             for j in range(len(points)):
-                matrix = _polynomials(nf, equations, slopes, j, k, w)
+                matrix = _polynomials(nf, equations, slopes, j, k, wave)
                 roots = scaled_roots(determinant(matrix))
                 waves += [abs(r.imag) for r in roots if abs(r.real) * (high - low) <= DAMPED]
             # Coefficients that vary spread one wave over a band.
@@ -211,7 +218,7 @@ def _polynomials(
     slopes: Sequence[Sequence[Tensor]],
     point: int,
     axis: int,
-    other: float,
+    others: Mapping[int, float],
 ) -> list[list[np.ndarray]]:
     """The symbol's matrix as polynomials (ascending) in d/d coordinate `axis`."""
     m = len(nf.fields)
@@ -221,7 +228,7 @@ def _polynomials(
             factor = complex(slope[point])
             for k, order in enumerate(alpha):
                 if k != axis:
-                    factor *= (1j * other) ** order
+                    factor *= (1j * others[k]) ** order
             if not np.isfinite(factor) or factor == 0:
                 continue
             entry = matrix[i][f]

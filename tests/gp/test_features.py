@@ -18,7 +18,7 @@ from pinnkit.gp import (
     condition,
 )
 from pinnkit.gp.approximation import Layout
-from pinnkit.gp.features import basis_from_state, constant
+from pinnkit.gp.features import StackedBasis, basis_from_state, constant
 from pinnkit.gp.frequencies import axis_amplitudes, find_tones, is_resolved, scattered_tones
 from pinnkit.gp.posterior import preconditioned_lsqr
 
@@ -69,6 +69,19 @@ def test_student_features_reproduce_the_kernel_on_their_nodes():
     basis = axis_basis(kernel, 0.0, 1.0, nodes=60)
     x = torch.linspace(0.0, 1.0, 60, dtype=torch.float64)
     assert (basis(x) @ basis(x).T - kernel(x, x)).abs().max() <= ROUNDOFF
+
+
+def test_stacked_features_are_the_sum_of_their_kernels():
+    """Side by side f . f adds; a combination and the state are kept."""
+    parts = [GaussianMixture([m], [1.0]).requires_grad_(False) for m in (0.0, 40.0)]
+    stack = StackedBasis([axis_basis(p, 0.3, 2.3) for p in parts])
+    together = parts[0](POINTS, POINTS) + parts[1](POINTS, POINTS)
+    assert (stack(POINTS) @ stack(POINTS).T - together).abs().max() <= EXACT * 4
+    half = stack.rotated(0.5 * torch.eye(stack.size, dtype=torch.float64)[:, ::2])
+    assert half.size == (stack.size + 1) // 2
+    back = basis_from_state(*half.to_state())
+    assert torch.equal(back(POINTS, 1), half(POINTS, 1))
+    assert torch.allclose(half(POINTS), 0.5 * stack(POINTS)[:, ::2])
 
 
 @pytest.mark.parametrize("make", [gaussian, lambda: StudentMixture([4.0], [1.0])])
