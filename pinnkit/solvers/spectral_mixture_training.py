@@ -21,7 +21,7 @@ from pinnkit.errors import DeclarationError
 from pinnkit.gp.approximation import GaussianProcessApproximation, contract
 from pinnkit.gp.features import KernelBasis
 from pinnkit.gp.kernels import GaussianMixture, SpectralMixture, StudentMixture
-from pinnkit.gp.kronecker import kron_apply
+from pinnkit.gp.kronecker import kron_apply, toeplitz
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.expressions import compile_expressions
 from pinnkit.lower.scales import parameter_values
@@ -221,13 +221,18 @@ class JointState:
     def _triangles(self, row: Sequence[SpectralMixture]) -> list[Tensor]:
         """Cholesky factors; NaN where a matrix is not positive, which ends the training as diverged."""
         out = []
-        for kernel, x in zip(row, self.nodes, strict=True):
-            gram = kernel(x, x) + self.options.jitter * torch.eye(
-                len(x), dtype=x.dtype, device=x.device
-            )
+        for k, (kernel, x) in enumerate(zip(row, self.nodes, strict=True)):
+            identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
+            gram = self._matrix(kernel, k) + self.options.jitter * identity
             lower, failed = torch.linalg.cholesky_ex(gram)
             out.append(lower * torch.nan if bool(failed) else lower)
         return out
+
+    def _matrix(self, kernel: SpectralMixture, k: int, order: int = 0) -> Tensor:
+        """K^(order) on the nodes, from its first column: they are equidistant."""
+        x = self.nodes[k]
+        column = kernel.column(len(x), float(x[1] - x[0]), order)
+        return toeplitz(column, odd=order % 2 == 1)
 
     def _on_grid(
         self,
@@ -240,8 +245,7 @@ class JointState:
         grid = self.values[index]
         for k, order in enumerate(alpha):
             if order:
-                x, lower = self.nodes[k], grams[index][k]
-                rows = self.kernels[index][k](x, x, order)
+                rows, lower = self._matrix(self.kernels[index][k], k, order), grams[index][k]
                 grid = _along(grid, k, lambda v, r=rows, g=lower: r @ torch.cholesky_solve(v, g))
         if term.face is not None:
             k = self.nf.coords.index(term.face.coord)
