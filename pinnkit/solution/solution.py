@@ -25,6 +25,7 @@ from pinnkit.ir.normal_form import NormalForm
 from pinnkit.solution.approximation import Approximation, Uncertain
 from pinnkit.solution.arguments import broadcast_arguments, grid_axes
 from pinnkit.solution.candidates import Candidate, make_candidate
+from pinnkit.solution.derived import Evaluation
 from pinnkit.solution.estimate import Estimate, Stats, solver_name
 from pinnkit.solution.evaluate import (
     FieldExpressions,
@@ -34,7 +35,6 @@ from pinnkit.solution.evaluate import (
     residual_columns,
     user_fields,
 )
-from pinnkit.solution.evaluation import Evaluation
 from pinnkit.solution.metrics import Values, compare, error_at_instants, error_in_time
 from pinnkit.solution.verification import JUDGING, Verification, judge
 from pinnkit.train.callbacks import History
