@@ -348,13 +348,13 @@ def main() -> int:
     def solve(name: str, seed: int, seconds: float) -> dict[str, Any]:
         drawn = args.curves is not None
         row = run(name, seed, seconds, truth(name), args.device, curve=drawn)
-        if drawn:
-            curves.append({**row, "limit": seconds})
         return {**row, "reference": truth(name).error, "device": args.device}
 
     def tell(name: str, seed: int, row: dict[str, Any]) -> None:
-        common.report(row, args.out)
-        if args.curves is not None:
+        if args.stored is None:
+            common.report(row, args.out)
+        if args.curves is not None and "curve" in row:
+            curves.append(row)
             plot_curves(args.curves, curves)
 
     def judge(name: str, seconds: float, runs: list[dict[str, Any]]) -> tuple[list[Any], bool]:

@@ -245,7 +245,8 @@ def main() -> int:
         return {"case": name, "seed": seed, **row, "device": args.device}
 
     def tell(name: str, seed: int, row: dict[str, Any]) -> None:
-        common.report(row, args.out)
+        if args.stored is None:
+            common.report(row, args.out)
 
     def judge(name: str, seconds: float, runs: list[dict[str, Any]]) -> tuple[list[Any], bool]:
         case, worst = CASES[name], max(runs, key=lambda r: r["error"])

@@ -4,6 +4,7 @@
     python benchmarks/peers.py --case pulse --case convection-50   the rows of transport
     python benchmarks/peers.py --case burgers --float32 --seeds 0  its example as published
     python benchmarks/peers.py --case wave --nncg 500              Newton-CG after L-BFGS
+    python benchmarks/peers.py --pina ENVIRONMENT/bin/python       PINA, too
     python benchmarks/peers.py --steps 200 --polish 100 --time-limit 10      a smoke run
 
 DeepXDE: PyTorch, float64, Adam 1e-3 and then L-BFGS until it stops by itself or at `--peer-limit`.
@@ -20,7 +21,10 @@ counted. Training ends early where nothing more is asked for. What is asked for:
     convection-50, pulse                      error after the time DeepXDE took: 100 times lower
 
 The first four run `CausalPINN` and are judged by relative L2 over space and time; the last two run
-`LagrangianPINN` and are judged over the norm of u minus its mean. PINA is not run.
+`LagrangianPINN` and are judged over the norm of u minus its mean.
+
+PINA: with `--pina ENVIRONMENT/bin/python`, an interpreter that has it, the first four problems at the
+same settings as DeepXDE, judged in the same way (`_pina.py`).
 """
 
 from __future__ import annotations
@@ -49,6 +53,7 @@ FIRST_LOOK, GROWTH = (
     1.25,
 )  # seconds of training before the first look; between looks, a factor
 AT_A_TIME = 200  # L-BFGS steps between looks at the clock
+FOREVER = 1e6  # seconds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -294,6 +299,31 @@ def run_peer(name: str, seed: int, args: argparse.Namespace) -> dict[str, float]
     return {"error": error_of(lambda **_: u, found), "seconds": seconds, "adam": adam}
 
 
+def run_pina(name: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
+    """The same with PINA, in the environment it was installed in."""
+    problem, _, found, error_of = our_case(name)
+    peer = PEERS[name]
+    hard = peer.hard if args.conditions is None else args.conditions == "hard"
+    settings = dataclasses.asdict(dataclasses.replace(peer, hard=hard))
+    del settings["start"], settings["residual"]
+    settings |= {
+        "steps": args.steps or peer.steps,
+        "polish": args.polish,
+        "seed": seed,
+        "case": name,
+    }
+    limit = args.peer_limit if math.isfinite(args.peer_limit) else FOREVER
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "values.npz"
+        axes = {"x": found.axes["x"], "t": found.axes["t"]}
+        np.savez(target, **axes, end=problem.T, limit=limit, **settings)
+        command = [args.pina, str(Path(__file__).with_name("_pina.py")), str(target)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with np.load(target) as f:
+            u, seconds = f["u"], float(f["seconds"])
+    return {"error": error_of(lambda **_: u, found), "seconds": seconds}
+
+
 class Looks:
     """The callback: the true error at growing instants of training, whose own time is not counted."""
 
@@ -325,7 +355,7 @@ class Looks:
 
 
 def run_ours(name: str, seed: int, limit: float, peer: dict[str, float]) -> dict[str, Any]:
-    """Time to DeepXDE's error and error at DeepXDE's time, from one run."""
+    """Time to the peer's error and error at the peer's time, from one run."""
     case = our_case(name)
     problem, solver, found, error_of = case
     equal_time = name in TRANSPORT
@@ -360,37 +390,33 @@ def main() -> int:
     parser.add_argument("--peer-limit", type=float, default=math.inf, help="DeepXDE's seconds")
     parser.add_argument("--conditions", choices=("hard", "soft"), default=None)
     parser.add_argument("--float32", action="store_true", help="DeepXDE in its default precision")
+    parser.add_argument("--pina", default=None, help="a Python that has PINA, run beside DeepXDE")
+    parser.add_argument("--only-pina", action="store_true", help="without DeepXDE")
     parser.add_argument("--out", type=Path, default=None, help="append JSON lines here")
     parser.add_argument("--child", type=Path, default=None, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child is not None:
         deepxde_run(args)
         return 0
+    if args.only_pina and args.pina is None:
+        parser.error("--only-pina needs --pina")
     rows, met = [], True
-    with common.measured("pinnkit and DeepXDE"):
-        for name in args.case or PEERS:
-            for seed in args.seeds:
-                peer = run_peer(name, seed, args)
+    peers = {} if args.only_pina else {"DeepXDE": run_peer}
+    with common.measured("pinnkit and its peers"):
+        for name, seed in [(n, s) for n in args.case or PEERS for s in args.seeds]:
+            further = {"PINA": run_pina} if args.pina and name not in TRANSPORT else {}
+            for library, run in (peers | further).items():
+                peer = run(name, seed, args)
                 ours = run_ours(name, seed, args.time_limit, peer)
-                both = {"case": name, "seed": seed, "deepxde": peer, "pinnkit": ours}
-                common.report(both, args.out)
+                row = {"case": name, "seed": seed, "library": library, "peer": peer}
+                common.report({**row, "pinnkit": ours}, args.out)
                 sooner, lower = peer["seconds"] / ours["reached"], peer["error"] / ours["in_time"]
                 kept = lower >= LOWER if name in TRANSPORT else sooner >= SOONER
                 met = met and kept
-                rows.append(
-                    [
-                        name,
-                        seed,
-                        peer["error"],
-                        peer["seconds"],
-                        ours["reached"],
-                        sooner,
-                        ours["in_time"],
-                        lower,
-                        "yes" if kept else "NO",
-                    ]
-                )
-        headers = ["problem", "seed", "DeepXDE error", "seconds", "pinnkit reaches it in"]
+                found = [peer["error"], peer["seconds"], ours["reached"], sooner]
+                found += [ours["in_time"], lower, "yes" if kept else "NO"]
+                rows.append([name, seed, library, *found])
+        headers = ["problem", "seed", "peer", "its error", "seconds", "pinnkit reaches it in"]
         headers += ["times sooner", "pinnkit's error by then", "times lower", "passed"]
         common.print_table(headers, rows)
     return int(not met)

@@ -39,7 +39,7 @@ from pinnkit import problems  # pyright: ignore[reportAttributeAccessIssue]
 from pinnkit.lower.sampling import interior_points
 from pinnkit.nn import MLP, Chain, ModifiedMLP, PirateNet, RandomFourierFeatures
 from pinnkit.solvers import CausalPINN
-from pinnkit.solvers.collocation import Collocation
+from pinnkit.solvers.collocation import Batch, Collocation, Part, flat_parameters
 from pinnkit.train import LBFGS, SOAP, Adam, GaussNewton, NysNewtonCG, SelfScaledBroyden
 
 CASES = {
@@ -88,11 +88,16 @@ def fourier_network(inputs: int, outputs: int, *, generator: Any, dtype: Any) ->
 
 
 RETAIN = "R3"  # not a setting of the solver: see `retained_points`
+BALANCED = {"gradient norms": False, "NTK": True}  # nor are these: see `balanced_conditions`
+BALANCE_EVERY, BALANCE_MEMORY = 10, 0.9  # batches between looks; share of the weight that stays
+MOST = 1e6  # weight of conditions: the gradient of what holds exactly vanishes
 INGREDIENTS: dict[str, Callable[[int, int], dict[str, Any]]] = {  # of the default width and depth
     "default": lambda w, d: {},
     "no acceleration": lambda w, d: {"optimiser": GaussNewton(acceleration=False)},
     "no momentum": lambda w, d: {"optimiser": GaussNewton(momentum=0.0)},
     "conditions by residuals": lambda w, d: {"exact": False},
+    "gradient norms": lambda w, d: {"exact": False},
+    "NTK": lambda w, d: {"exact": False},
     "no causality": lambda w, d: {"schedule": pk.CausalSchedule(strengths=())},
     "uniform points": lambda w, d: {"adaptive": False},
     RETAIN: lambda w, d: {},
@@ -113,6 +118,7 @@ INGREDIENTS: dict[str, Callable[[int, int], dict[str, Any]]] = {  # of the defau
 DEFAULT_SIZES = {"kdv": (40, 2)}  # where windows are short; else 25 x 4
 NOT_ANOTHER = {  # what is the default there, or has no meaning
     "burgers": ("1 harmonic", "1 window"),
+    "allen-cahn": ("1 window", "conditions by residuals"),
     "allen-cahn-smooth": ("1 window",),
     "kdv": ("10 windows",),
 }
@@ -144,6 +150,60 @@ def retained_points() -> Iterator[None]:
 
     with mock.patch.object(Collocation, "_interior", interior):
         yield
+
+
+@contextlib.contextmanager
+def balanced_conditions(ntk: bool) -> Iterator[None]:
+    """Conditions weighted by the share they have in the gradient, or in the trace of the tangent kernel.
+
+    lambda_k = |grad L_equations| / |grad L_k|, or the mean diagonal of J J^T over the equations' rows
+    divided by that over the rows of k, as a running mean; one for every group of conditions. Not in
+    the library. References: wang2023experts.
+    """
+    chosen: weakref.WeakKeyDictionary[Any, dict[int, float]] = weakref.WeakKeyDictionary()
+    looks: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+    part_of, draw_of = Collocation._part, Collocation.draw
+
+    def part(self: Any, index: int, points: torch.Tensor) -> Part:
+        made = part_of(self, index, points)
+        factor = chosen.get(self, {}).get(index, self.condition_weight) / self.condition_weight
+        inside = self.groups[index].kind == "interior"
+        return made if inside else Part(index, points, made.weights * factor)
+
+    def strength(self: Any, parts: list[Part]) -> float:
+        theta = flat_parameters(self.params)
+        bare = [Part(p.index, p.points, torch.ones_like(p.weights) / len(p.points)) for p in parts]
+        r, rows = Batch(self, bare).rows(theta)
+        count = sum(p.weights.shape[1] for p in bare)
+        return float(rows.square().sum() / count if ntk else (rows.T @ r).norm())
+
+    def draw(self: Any, *args: Any, **settings: Any) -> Batch:
+        batch = draw_of(self, *args, **settings)
+        looks[self] = looks.get(self, -1) + 1  # the first batch is the probe
+        conditions = [p for p in batch.parts if self.groups[p.index].kind != "interior"]
+        if conditions and looks[self] % BALANCE_EVERY == 1:
+            inside = [p for p in batch.parts if self.groups[p.index].kind == "interior"]
+            equations = strength(self, inside)
+            known: dict[int, float] = chosen.get(self, {})
+            chosen[self] = known
+            for p in conditions:
+                new = equations / max(strength(self, [p]), 1e-30)
+                old = known.get(p.index, float(self.condition_weight))
+                known[p.index] = BALANCE_MEMORY * old + (1 - BALANCE_MEMORY) * min(new, MOST)
+        return batch
+
+    with (
+        mock.patch.object(Collocation, "_part", part),
+        mock.patch.object(Collocation, "draw", draw),
+    ):
+        yield
+
+
+def patched(name: str) -> contextlib.AbstractContextManager[None]:
+    """What an ingredient changes in the library, if it is no setting."""
+    if name == RETAIN:
+        return retained_points()
+    return balanced_conditions(BALANCED[name]) if name in BALANCED else contextlib.nullcontext()
 
 
 def as_callable(problem: Any, answer: Any) -> Any:
@@ -256,7 +316,7 @@ def main() -> int:
                 settings = settings_of(kind, name, case)
                 limit = args.seconds if kind == "ingredient" else None
                 for seed in args.seed or [0]:
-                    with retained_points() if name == RETAIN else contextlib.nullcontext():
+                    with patched(name):
                         found = run(case, settings, truth, args.seconds, seed, limit)
                     rows.append([case, name, str(seed), *found])
                     print(*rows[-1], flush=True)
