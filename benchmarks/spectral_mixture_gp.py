@@ -1,6 +1,6 @@
 """SpectralMixtureGP on the published high-frequency problems, beside a Chebyshev solve.
 
-In    nothing: `python benchmarks/spectral_mixture_gp.py [--only NAME] [--part PART] [--seeds N]`.
+In    nothing: `python benchmarks/spectral_mixture_gp.py [--only NAME] [--part PART] [--seeds N] [--first SEED]`.
 Out   one table per part:
       table     relative L2 error on a grid that resolves the highest frequency, seconds of the solve
                 (verification apart), rounds, functions; the authors' best; Chebyshev collocation
@@ -66,6 +66,15 @@ ROWS: list[tuple[str, Any, float | None, float | None, float, float, int]] = [
     ("Poisson 2-D sin100 sin100", problems.HighFrequencyPoisson2D(), 6.5e-5, 5586, 2e-5, 60, 400),
     ("Poisson 2-D sin6cos20", problems.MixedPoisson2D(), 1.0e-3, 6627, 1e-5, 60, 140),
     ("Allen-Cahn 2-D mixture", problems.MultiScaleAllenCahn2D(), 2.6e-3, 15926, 1e-5, 60, 110),
+    (
+        "Poisson 3-D sin30 sin30 sin30",
+        problems.HighFrequencyPoisson3D(),
+        None,
+        None,
+        1e-2,
+        120,
+        130,
+    ),
     ("advection, initial + inflow", problems.FastAdvection(), 1.3e-3, 9654, 1e-5, 30, 0),
 ]
 
@@ -106,16 +115,25 @@ def chebyshev_solve(problem: Any, n: int) -> tuple[float, float] | None:
     u[(inner,) * u.ndim] = 0.0
     values, vectors = np.linalg.eig(d2[inner, inner])
     inverse = np.linalg.inv(vectors)
+
+    def along(matrix: np.ndarray, field: np.ndarray, axis: int) -> np.ndarray:
+        return np.moveaxis(np.tensordot(matrix, field, axes=(1, axis)), 0, axis)
+
+    axes = range(u.ndim)
     for _ in range(12 if df(*([0.3] * len(args))) else 1):
-        residual = d2 @ u + f(*grids, u) if u.ndim == 1 else d2 @ u + u @ d2.T + f(*grids, u)
-        residual = residual[(inner,) * u.ndim]
+        residual = sum(along(d2, u, k) for k in axes) + f(*grids, u)
+        step = residual[(inner,) * u.ndim]
         slope = np.broadcast_to(df(*grids, u), u.shape)[(inner,) * u.ndim]
         if u.ndim == 1:
-            step = np.linalg.solve(d2[inner, inner] + np.diag(slope), residual)
+            step = np.linalg.solve(d2[inner, inner] + np.diag(slope), step)
         else:
             # Newton with the mean slope: the operator stays a sum of one-dimensional ones.
-            total = values[:, None] + values[None, :] + slope.mean()
-            step = (vectors @ ((inverse @ residual @ inverse.T) / total) @ vectors.T).real
+            for k in axes:
+                step = along(inverse, step, k)
+            step = step / (sum(np.meshgrid(*[values] * u.ndim, indexing="ij")) + slope.mean())
+            for k in axes:
+                step = along(vectors, step, k)
+            step = np.real(step)
         u[(inner,) * u.ndim] -= step
         if np.linalg.norm(step) <= 1e-13 * np.linalg.norm(u):
             break
@@ -127,7 +145,7 @@ def gp_solve(problem: Any) -> tuple[float, float, int, int]:
     """(error, seconds, rounds, functions) of the default solver."""
     sol = problem.solve(pk.SpectralMixtureGP(), verify=False)
     nf = problem.normal_form
-    n = 3001 if len(nf.coords) == 1 else 501
+    n = {1: 3001, 2: 501, 3: 121}[len(nf.coords)]
     axes = {str(c): np.linspace(nf.bounds[c][0], nf.bounds[c][1], n) for c in nf.coords}
     grids = dict(zip(axes, np.meshgrid(*axes.values(), indexing="ij"), strict=True))
     (exact,) = problem.exact().values()
@@ -142,11 +160,11 @@ def mean_and_band(values: list[float]) -> str:
     return f"{100 * np.mean(values):.1f} +- {100 * half:.1f} %"
 
 
-def source_row(slow: int, seeds: int) -> list[str]:
+def source_row(slow: int, seeds: range) -> list[str]:
     """A source from 200 noisy sensors: its error as a part of the readings' own, over seeds."""
     places = np.linspace(0, TWO_PI, 4001)
     ratios, of_solution, covered, seconds = [], [], [], []
-    for seed in range(seeds):
+    for seed in seeds:
         problem = problems.NoisySourcePoisson1D(slow=slow, seed=seed)
         sol = problem.solve(pk.SpectralMixtureGP(), verify=False)
         (u, wave), (f, source) = problem.exact().items()
@@ -168,10 +186,12 @@ def source_row(slow: int, seeds: int) -> list[str]:
     ]
 
 
-def number_row(name: str, make: Callable[[int], tuple[Any, float, float]], seeds: int) -> list[str]:
+def number_row(
+    name: str, make: Callable[[int], tuple[Any, float, float]], seeds: range
+) -> list[str]:
     """An unknown number over seeds: RMSE beside the Cramer-Rao bound, coverage of its interval."""
     gaps, bounds, covered, seconds = [], [], [], []
-    for seed in range(seeds):
+    for seed in seeds:
         problem, true, bound = make(seed)
         sol = problem.solve(pk.SpectralMixtureGP(), verify=False)
         (found,) = sol.parameters.values()
@@ -243,13 +263,13 @@ def drawn_problem(seed: int) -> tuple[Any, Any, Callable[[np.ndarray, int], np.n
     return problem, (u, f), truth
 
 
-def coverage_rows(seeds: int) -> list[list[str]]:
+def coverage_rows(seeds: range) -> list[list[str]]:
     """Per field: how often the 95 % band holds the truth, and how wide it is."""
     grid = np.linspace(0, TWO_PI, 501)
     covered: dict[str, list[float]] = {"u": [], "f": []}
     widths: dict[str, list[float]] = {"u": [], "f": []}
     seconds = []
-    for seed in range(seeds):
+    for seed in seeds:
         problem, fields, truth = drawn_problem(seed)
         sol = problem.solve(pk.SpectralMixtureGP(), verify=False)
         values = sol(x=grid)
@@ -262,7 +282,7 @@ def coverage_rows(seeds: int) -> list[list[str]]:
     return [
         [
             name,
-            str(seeds),
+            str(len(seeds)),
             mean_and_band(covered[name]),
             f"{100 * np.median(widths[name]):.1f} % ({100 * np.mean(widths[name]):.1f} %)",
             f"{max(seconds):.2f}",
@@ -391,11 +411,13 @@ def main() -> None:
     parser.add_argument("--part", choices=list(HEADERS), default="table")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of the training")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    only, seeds = arguments.only, arguments.seeds
+    only = arguments.only
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
     makers: dict[str, list[tuple[str, Callable[[], list[str]]]]] = {
         "table": [(row[0], lambda row=row: table_row(*row)) for row in ROWS],
         "noise": [

@@ -8,6 +8,8 @@ Next  `refine` compares neighbouring levels until the difference is small enough
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +37,10 @@ TIME_SHARE = 0.02  # below 1/shrink, else errors in time look like unresolved el
 MOST_REPAIRS = 8
 MOST_ELEMENTS = 600
 MOST_INTERVALS = 3000
+# Nonzeros of the factors of a matrix in two dimensions: measured are 4 to 11 times size^1.5. What is
+# beyond MOST_FILLING (4 GiB) is not begun: nothing stops a factorisation once it runs.
+FILLING, MOST_FILLING = 8.0, 3.5e8
+BYTES = 12  # per nonzero
 
 
 class Ladder(Protocol):
@@ -100,6 +106,7 @@ class ElementLadder:
         if self.solution is None:
             self._resolve_initial_data()
         for attempt in range(MOST_REPAIRS + 1):
+            check_size(self.nf, self.axes)
             system = System(self.nf, self.axes, self.background)
             try:
                 states = self._solve(system, deadline)
@@ -269,6 +276,7 @@ class DifferenceLadder:
             axes.append(
                 DifferenceAxis(lower, upper, self.count, 9, coord in self.nf.periodic, left, right)
             )
+        check_size(self.nf, axes)
         system = System(self.nf, axes)
         if self.nf.time is None:
             return newton(system, np.zeros(system.size), deadline=deadline), system
@@ -287,6 +295,20 @@ class DifferenceLadder:
             stops=find_breaks(self.nf)[self.nf.time],
         )
         return states, system
+
+
+def check_size(nf: NormalForm, axes: Sequence[Axis]) -> None:
+    """IntegrationError where the matrix of these axes is too large to be factorised."""
+    if len(axes) < 2:
+        return  # banded
+    size = len(nf.fields) * math.prod(len(axis.points) for axis in axes)
+    filling = FILLING * size**1.5
+    if filling > MOST_FILLING:
+        raise IntegrationError(
+            f"the next level has {size:,} unknowns, and the factors of its matrix would take about "
+            f"{BYTES * filling / 2**30:.0f} GiB, more than the {BYTES * MOST_FILLING / 2**30:.0f} GiB "
+            "set aside for them"
+        )
 
 
 def drop_counts(nf: NormalForm) -> list[tuple[int, int]] | None:

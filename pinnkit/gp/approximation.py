@@ -58,6 +58,11 @@ class Layout:
         """The vector of the kept coefficients."""
         return torch.cat([g.flatten()[k] for g, k in zip(grids, self.kept, strict=True)])
 
+    def restricted(self, mask: Tensor) -> Layout:  # shape: (kept coefficients,)
+        """Only those of the kept coefficients that the mask holds."""
+        parts = mask.split(self.sizes)
+        return Layout(self.shapes, [k[m] for k, m in zip(self.kept, parts, strict=True)])
+
     def columns(self, tables: Sequence[Tensor], field: int) -> list[Tensor]:
         """Per coordinate, the column of its table that each kept coefficient goes with."""
         places = torch.unravel_index(self.kept[field], self.shapes[field])

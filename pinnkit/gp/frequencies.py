@@ -21,6 +21,7 @@ KAISER = 17.0
 COVERED = 6.0  # bins (2 pi / L) around a tone that need no component of their own
 LOBES = 3e-8  # of the largest amplitude: below it the window's own side lobes are seen
 TAIL = 1e-7  # of the largest amplitude: what may be left in the upper half of a resolved spectrum
+MOVES = 3  # times that all frequencies are moved after each new one
 
 
 def axis_amplitudes(
@@ -77,6 +78,7 @@ def find_tones(
     *,
     threshold: float,
     most: int = 64,
+    plain: np.ndarray | None = None,
 ) -> list[tuple[float, float]]:
     """(frequency, amplitude) of peaks, largest first, none within `COVERED` bins of another.
 
@@ -85,6 +87,7 @@ def find_tones(
         length: Of the interval; a bin is 2 pi / length.
         threshold: Amplitudes below it are no tones.
         most: How many.
+        plain: The amplitudes before the division by a symbol, which moves peaks to slower waves.
     """
     left = np.array(amplitudes, dtype=float)
     reach = COVERED * 2 * np.pi / length
@@ -94,12 +97,17 @@ def find_tones(
         if not left[j] > threshold:
             break
         place = omega[j]
-        if 0 < j < len(omega) - 1:
-            a, b, c = np.log(np.maximum(amplitudes[j - 1 : j + 2], 1e-300))
+        near = slice(max(j - 1, 0), j + 2)
+        for shape in (amplitudes if plain is None else plain, amplitudes):
+            i = near.start + int(np.argmax(shape[near]))
+            if not 0 < i < len(omega) - 1:
+                continue
+            a, b, c = np.log(np.maximum(shape[i - 1 : i + 2], 1e-300))
             bend = a - 2 * b + c
             # A peak of a Kaiser window is a parabola in the logarithm; a slope's end is no peak.
             if bend < 0 and b >= max(a, c):
-                place = place + 0.5 * (a - c) / bend * (omega[1] - omega[0])
+                place = omega[i] + 0.5 * (a - c) / bend * (omega[1] - omega[0])
+                break
         tones.append((float(place), float(left[j])))
         left[np.abs(omega - place) <= reach] = 0.0
     return tones
@@ -116,17 +124,18 @@ def scattered_tones(
     """Frequencies of noisy values at scattered points, by matching pursuit.
 
     Each round takes the largest peak of the periodogram of what is left, and fits all tones so far
-    anew with slowly varying amplitudes; it stops where the peak is within the noise.
+    anew with slowly varying amplitudes; it stops where the peak is within the noise. A tone that lies
+    beside its place in the periodogram shows as an amplitude that turns, and is moved there.
     """
     n = len(values)
     step = np.pi / (2 * length)
     omega = step * np.arange(1, max(8, 3 * n))
-    angle = np.outer(omega, points)
+    middle = points.mean()
+    angle = np.outer(omega, points - middle)
     cosine, sine = np.cos(angle), np.sin(angle)
-    t = (points - points.mean()) / length
-    columns = [np.ones(n), t]
-    tones: list[float] = []
-    left = values - _fit(columns, values)
+    t = (points - middle) / length
+    peaks = np.empty(0)
+    tones, left = peaks, values - _slow_fit(peaks, t, values, length)[0]
     for _ in range(min(most, n // 8)):
         power = (cosine @ left) ** 2 + (sine @ left) ** 2
         j = int(np.argmax(power))
@@ -135,13 +144,27 @@ def scattered_tones(
         mean = np.median(power) / np.log(2)
         if power[j] <= significance * mean * np.log(len(omega)):
             break
-        tones.append(float(omega[j]))
-        w = omega[j] * points
-        columns += [np.cos(w), np.sin(w), t * np.cos(w), t * np.sin(w)]
-        left = values - _fit(columns, values)
-    return tones
+        peaks, tones = np.append(peaks, omega[j]), np.append(tones, omega[j])
+        for _ in range(MOVES):
+            fitted, moved = _slow_fit(tones, t, values, length)
+            left = values - fitted
+            tones = np.clip(moved, peaks - step, peaks + step)
+    return [float(w) for w in tones]
 
 
-def _fit(columns: list[np.ndarray], values: np.ndarray) -> np.ndarray:
+def _slow_fit(
+    tones: np.ndarray, t: np.ndarray, values: np.ndarray, length: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(values of the fit, frequencies it points to) with amplitudes a + c t, b + d t of cos, sin.
+
+    To first order cos and sin at w + shift are those at w with c = shift L b, d = -shift L a.
+    """
+    columns = [np.ones_like(t), t]
+    for w in tones:
+        cosine, sine = np.cos(w * length * t), np.sin(w * length * t)
+        columns += [cosine, sine, t * cosine, t * sine]
     matrix = np.stack(columns, axis=1)
-    return matrix @ np.linalg.lstsq(matrix, values, rcond=1e-10)[0]
+    found = np.linalg.lstsq(matrix, values, rcond=1e-10)[0]
+    a, b, c, d = found[2:].reshape(-1, 4).T
+    size = np.maximum(a**2 + b**2, 1e-300)
+    return matrix @ found, tones + (b * c - a * d) / (size * length)

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Conditioned", "condition", "preconditioned_lsqr"]
+__all__ = ["Conditioned", "StackedRows", "border", "condition", "preconditioned_lsqr"]
+
+MOST_NUMBERS = 100_000_000  # in rows that are kept as they are
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,80 @@ def condition(
     logdet = 2 * float(factor.diagonal().abs().log().sum() + prior.log().sum())
     evidence = -0.5 * (objective + logdet + len(values) * math.log(2 * math.pi))
     return Conditioned(mean, factor, objective, evidence)
+
+
+def border(
+    inner: Conditioned,
+    rows: Tensor,  # shape: (n, r)
+    prior: Tensor,  # shape: (r,)
+    residual: Tensor,  # shape: (n,)
+    columns: Tensor,  # shape: (n, p)
+    others: Tensor,  # shape: (p,)
+    prior_of_others: Tensor,  # shape: (p,)
+) -> Conditioned:
+    """p more unknowns beside those of `inner`, without factorising anew.
+
+    Args:
+        inner: `condition` of the rows, with the others where they are.
+        rows, prior: As they were given there.
+        residual: rows @ inner.mean - values.
+        columns: Derivatives of the residual by the others.
+        others: Where these are.
+        prior_of_others: Their deviations (around zero).
+    """
+    factor = inner.factor
+
+    def project(right: Tensor) -> Tensor:
+        """Least squares with [rows; Id / prior] by the corrected seminormal equations."""
+
+        def once(top: Tensor, below: Tensor) -> Tensor:
+            turned = rows.T @ top + below / prior[:, None]
+            half = torch.linalg.solve_triangular(factor.T, turned, upper=False)
+            return torch.linalg.solve_triangular(factor, half, upper=True)
+
+        first = once(right, right.new_zeros(len(prior), right.shape[1]))
+        return first + once(right - rows @ first, -first / prior[:, None])
+
+    fitted = project(columns)
+    rest = torch.cat([columns - rows @ fitted, -fitted / prior[:, None]])
+    below = torch.diag(1 / prior_of_others)
+    target = -torch.cat([residual, inner.mean / prior, others / prior_of_others])
+    joined = torch.cat([torch.cat([rest, below]), target[:, None]], dim=1)
+    count = len(others)
+    triangle = torch.linalg.qr(joined, mode="r").R
+    corner = triangle[:count, :count]
+    change = torch.linalg.solve_triangular(corner, triangle[:count, count:], upper=True)
+    mean = torch.cat([inner.mean - (fitted @ change)[:, 0], others + change[:, 0]])
+    lower = torch.cat([rows.new_zeros(count, len(prior)), corner], dim=1)
+    whole = torch.cat([torch.cat([factor, factor @ fitted], dim=1), lower])
+    gained = float(corner.diagonal().abs().log().sum() + prior_of_others.log().sum())
+    objective = inner.objective + float((others / prior_of_others).square().sum())
+    evidence = inner.log_evidence - gained - 0.5 * (objective - inner.objective)
+    return Conditioned(mean, whole, objective, evidence)
+
+
+class StackedRows:
+    """Rows that arrive in blocks; where they become too many, the triangle that is as good as they are."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Tensor] = []
+
+    def append(self, rows: Tensor) -> None:
+        """More rows."""
+        self._blocks.append(rows)
+        if sum(b.numel() for b in self._blocks) > MOST_NUMBERS and len(self._blocks) > 1:
+            self._blocks = [torch.linalg.qr(torch.cat(self._blocks), mode="r").R]
+
+    def together(self) -> Tensor:
+        """All rows, or a triangle with the same lengths and products."""
+        return torch.cat(self._blocks)
+
+    def triangle(self) -> Tensor:
+        """No more rows than columns."""
+        whole = self.together()
+        if len(whole) <= whole.shape[1]:
+            return whole
+        return torch.linalg.qr(whole, mode="r").R
 
 
 def preconditioned_lsqr(

@@ -19,17 +19,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pinnkit.gp.posterior import Conditioned, condition, preconditioned_lsqr
-from pinnkit.solvers.spectral_mixture_rows import PlacedTerm
+from pinnkit.gp.posterior import (
+    Conditioned,
+    StackedRows,
+    border,
+    condition,
+    preconditioned_lsqr,
+)
+from pinnkit.solvers.spectral_mixture_compact import AnyTerm
 
-__all__ = ["Fit", "Scales", "fit"]
+__all__ = ["Fit", "Scales", "fit", "fit_coefficients", "log_evidence"]
 
 DENSE = 12_000_000  # numbers in rows that are assembled without a thought
-MOST_NUMBERS = 100_000_000  # in rows that are kept as they are
 MOST_STEPS = 25
 MOST_LSQR = 150
 CONVERGED = 1e-11  # relative change of the unknowns
 HALVINGS = 10
+SETTLED = 1e-8  # of the objective: parameters within 1e-4 standard errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +60,14 @@ class Fit:
 
 
 def fit(
-    placed: Sequence[PlacedTerm],
+    placed: Sequence[AnyTerm],
     prior: Tensor,  # shape: (r + p,)
     start: Tensor,  # shape: (r + p,)
     scales: Scales,
     *,
     linear: bool,
     deadline: float,
+    settled: float = SETTLED,
 ) -> Fit:
     """Minimise sum |weighted residuals|^2 + |x / prior|^2 over coefficients and parameters.
 
@@ -69,28 +76,30 @@ def fit(
         scales: Of the parameters, the last p unknowns.
         linear: One solve for the coefficients is exact.
         deadline: `time.perf_counter()` after which no further step is begun.
+        settled: Steps of the parameters end where another would lower the objective by this little.
     """
     count = len(scales.units)
     if count == 0:
-        return _fit_coefficients(placed, prior, start, [], linear=linear, deadline=deadline)
+        return fit_coefficients(placed, prior, start, [], linear=linear, deadline=deadline)
     size = len(start) - count
 
     def inner(eta: Tensor, z: Tensor) -> tuple[Fit, float]:
         numbers = list((eta * scales.units).unbind(0))
-        found = _fit_coefficients(
-            placed, prior[:size], z, numbers, linear=linear, deadline=deadline
-        )
+        found = fit_coefficients(placed, prior[:size], z, numbers, linear=linear, deadline=deadline)
         return found, found.objective + float((eta / prior[size:]).square().sum())
 
     eta = start[size:].clamp(scales.lower, scales.upper)
     best, now = inner(eta, start[:size])
+    joint = _joint(placed, best, eta, prior, scales, linear=linear)
     converged, steps = False, 0
-    joint: Conditioned | None = None
     # Equations are held to many digits, so coefficients and parameters cannot move one by one along
     # straight lines: for every trial of the parameters the coefficients are solved for anew.
     for steps in range(1, MOST_STEPS + 1):  # noqa: B007 - the count is reported
-        joint = _joint(placed, best.unknowns, eta, prior, scales)
         change = joint.mean[size:] - eta
+        towards = (eta + change).clamp(scales.lower, scales.upper) - eta
+        converged = float((joint.factor[size:, size:] @ towards).square().sum()) <= settled
+        if converged or time.perf_counter() > deadline:
+            break
         length, moved = 1.0, None
         for _ in range(HALVINGS):
             trial = (eta + length * change).clamp(scales.lower, scales.upper)
@@ -102,34 +111,66 @@ def fit(
         if moved is None:
             converged = True
             break
-        settled = float((moved - eta).norm()) <= 1e-9 * (1 + float(moved.norm()))
-        settled = settled or now - value <= 1e-10 * abs(now)
+        near = float((moved - eta).norm()) <= 1e-9 * (1 + float(moved.norm()))
+        converged = near or now - value <= 1e-10 * abs(now)
         eta, best, now = moved, found, value
-        if settled or time.perf_counter() > deadline:
-            converged = settled
+        joint = _joint(placed, best, eta, prior, scales, linear=linear)
+        if converged:
             break
-    joint = _joint(placed, best.unknowns, eta, prior, scales)
     return Fit(torch.cat([best.unknowns, eta]), joint, now, steps, converged, True)
 
 
+def log_evidence(
+    placed: Sequence[AnyTerm],
+    prior: Tensor,  # shape: (r + p,)
+    unknowns: Tensor,  # shape: (r + p,)
+    scales: Scales,
+    *,
+    among: Sequence[AnyTerm],
+) -> float:
+    """log p(residuals = 0) of these terms alone, linearised at the unknowns, parameters where they are.
+
+    Args:
+        among: All terms of the problem: as rows are made for them, they are made here.
+    """
+    size = len(unknowns) - len(scales.units)
+    x, numbers = unknowns[:size], list((unknowns[size:] * scales.units).unbind(0))
+    grids = placed[0].layout.grids(x)
+    right = [p.linearise(grids, numbers) for p in placed]
+    rows, values, _ = _rows(placed, right, x, _assembled(among, size))
+    return condition(rows, values, prior[:size]).log_evidence
+
+
 def _joint(
-    placed: Sequence[PlacedTerm], z: Tensor, eta: Tensor, prior: Tensor, scales: Scales
+    placed: Sequence[AnyTerm],
+    inner: Fit,
+    eta: Tensor,
+    prior: Tensor,
+    scales: Scales,
+    *,
+    linear: bool,
 ) -> Conditioned:
     """Everything linearised at once: the Gauss-Newton step and Laplace's factor."""
-    numbers = list((eta * scales.units).unbind(0))
-    grids, x = placed[0].layout.grids(z), torch.cat([z, eta])
-    blocks, values = [], []
-    for term in placed:
-        residual = term.linearise(grids, numbers)
-        rows = term.dense(len(eta))
-        rows[:, -len(eta) :] *= scales.units
-        blocks.append(rows)
-        values.append(rows @ x - residual)
-    return condition(torch.cat(blocks), torch.cat(values), prior)
+    numbers, size = list((eta * scales.units).unbind(0)), len(inner.unknowns)
+    grids = placed[0].layout.grids(inner.unknowns)
+    residual = torch.cat([p.linearise(grids, numbers) for p in placed])
+    rows = torch.cat([p.dense(len(eta)) for p in placed])
+    rows[:, size:] *= scales.units
+    if linear and inner.exact_factor:
+        return border(
+            inner.conditioned,
+            rows[:, :size],
+            prior[:size],
+            residual,
+            rows[:, size:],
+            eta,
+            prior[size:],
+        )
+    return condition(rows, rows @ torch.cat([inner.unknowns, eta]) - residual, prior)
 
 
-def _fit_coefficients(
-    placed: Sequence[PlacedTerm],
+def fit_coefficients(
+    placed: Sequence[AnyTerm],
     prior: Tensor,  # shape: (r,)
     start: Tensor,  # shape: (r,)
     numbers: list[Tensor],
@@ -203,7 +244,7 @@ def _line_search(
     return x, now, None
 
 
-def _assembled(placed: Sequence[PlacedTerm], size: int) -> bool:
+def _assembled(placed: Sequence[AnyTerm], size: int) -> bool:
     one_axis = all(len(p.grid) == 1 for p in placed)
     rows = sum(len(p.points) for p in placed)
     constant = all(p.term.is_constant for p in placed)
@@ -211,43 +252,27 @@ def _assembled(placed: Sequence[PlacedTerm], size: int) -> bool:
 
 
 def _rows(
-    placed: Sequence[PlacedTerm],
+    placed: Sequence[AnyTerm],
     right: Sequence[Tensor],
     x: Tensor,
     dense: bool,
 ) -> tuple[Tensor, Tensor, bool]:
     """Rows, the values they are to take (rows @ x - residual), and whether the rows are exact."""
-    blocks, exact = _Rows(), True
+    blocks, exact = StackedRows(), True
     for term, r in zip(placed, right, strict=True):
         if dense or not term.gridded or len(term.grid) == 1:
             rows = term.dense()
-            blocks.append(rows, rows @ x - r)
+            blocks.append(torch.cat([rows, (rows @ x - r)[:, None]], dim=1))
             continue
         exact = exact and term.term.is_constant
         for rows, values in term.projected(term.apply(x) - r):
-            blocks.append(rows, values)
-    return *blocks.together(), exact
-
-
-class _Rows:
-    """Rows and their values; where they become too many, the triangle that is as good as they are."""
-
-    def __init__(self) -> None:
-        self._blocks: list[Tensor] = []
-
-    def append(self, rows: Tensor, values: Tensor) -> None:
-        self._blocks.append(torch.cat([rows, values[:, None]], dim=1))
-        numbers = sum(b.numel() for b in self._blocks)
-        if numbers > MOST_NUMBERS and len(self._blocks) > 1:
-            self._blocks = [torch.linalg.qr(torch.cat(self._blocks), mode="r").R]
-
-    def together(self) -> tuple[Tensor, Tensor]:
-        whole = torch.cat(self._blocks)
-        return whole[:, :-1], whole[:, -1]
+            blocks.append(torch.cat([rows, values[:, None]], dim=1))
+    whole = blocks.together()
+    return whole[:, :-1], whole[:, -1], exact
 
 
 def _corrected(
-    placed: Sequence[PlacedTerm],
+    placed: Sequence[AnyTerm],
     right: Sequence[Tensor],
     x: Tensor,
     prior: Tensor,

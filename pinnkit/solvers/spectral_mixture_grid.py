@@ -41,7 +41,7 @@ MOST_FUNCTIONS = {1: 3000, 2: 120, 3: 40}
 LARGEST = {1: 4000, 2: 4000, 3: 2000}
 # Widths of a component beside noisy data, in units of the natural one: the narrow ones are hardly
 # more than tones, which cost two coefficients where a band costs ten.
-LADDER = {1: (1.0, 0.25, 0.06), 2: (1.0,), 3: (1.0,)}
+LADDER = {1: (1.0, 0.25, 0.06, 0.015), 2: (1.0,), 3: (1.0,)}
 KEPT_BESIDE_NOISE = 1e-9  # singular values per component: equations are held to 1e-7
 LEAST_INSIDE = 8  # nodes in the part of a side that `where=` names
 FINEST = 256  # times as fine as elsewhere, to find a narrow part
@@ -63,12 +63,14 @@ class Ground:
 
     `groups` says of each kept coefficient which component it belongs to (products of components in
     several coordinates, one set per field); a single group where components share their functions.
+    `breadths` says of each component how many narrower ones there are at the same place.
     """
 
     bases: list[list[Any]]
     layout: Layout
     nodes: list[Tensor]
     groups: Tensor  # shape: (kept coefficients,)
+    breadths: Tensor  # shape: (components,)
 
 
 def lay_ground(
@@ -81,12 +83,13 @@ def lay_ground(
 ) -> Ground:
     """Bases of the mixtures, the products of them that matter, and collocation points."""
     axes = [_axis(nf, k, mixtures, student=student, noisy=noisy) for k in range(len(nf.coords))]
-    bases, products, labels = [], [], []
+    bases, products, labels, broad = [], [], [], []
     total = 0
     for u in nf.fields:
         own = nf.field_coords(u)
         row: list[Any] = []
         size_of, group_of = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.long)
+        breadth_of = torch.zeros(1, dtype=torch.long)
         for c, axis in zip(nf.coords, axes, strict=True):
             if c not in own:
                 row.append(constant())
@@ -94,19 +97,22 @@ def lay_ground(
             row.append(axis.basis)
             size_of = (size_of[:, None] * axis.values).flatten()
             group_of = (group_of[:, None] * axis.components + axis.component).flatten()
+            breadth_of = torch.maximum(breadth_of[:, None], axis.breadths).flatten()
         size = math.hypot(scales[u].scale, scales[u].offset)
         row[0] = row[0].rotated(size * torch.eye(row[0].size, dtype=torch.float64))
         bases.append([b.to(mixtures.device) for b in row])
         products.append(size_of)
         labels.append(total + group_of)
-        total += int(group_of.max()) + 1
+        broad.append(breadth_of)
+        total += len(breadth_of)
     d = len(nf.coords)
     kept = _strongest(products, KEPT_BESIDE_NOISE if noisy else KEPT[d], LARGEST[d])
     layout = Layout([[b.size for b in row] for row in bases], [k.to(mixtures.device) for k in kept])
     together = torch.cat([own[k] for own, k in zip(labels, kept, strict=True)])
-    _, groups = torch.unique(together, return_inverse=True)
+    found, groups = torch.unique(together, return_inverse=True)
     nodes = [axis.nodes.to(mixtures.device) for axis in axes]
-    return Ground(bases, layout, nodes, groups.to(mixtures.device))
+    breadths = torch.cat(broad)[found]
+    return Ground(bases, layout, nodes, groups.to(mixtures.device), breadths.to(mixtures.device))
 
 
 def place(nf: NormalForm, term: Term, ground: Ground) -> PlacedTerm:
@@ -127,13 +133,17 @@ def place(nf: NormalForm, term: Term, ground: Ground) -> PlacedTerm:
 
 @dataclass(frozen=True, eq=False)
 class _Axis:
-    """One coordinate: functions, singular values and component of each, nodes."""
+    """One coordinate: functions, singular values and component of each, the components' breadths, nodes."""
 
     basis: Any
     values: Tensor
     component: Tensor
-    components: int
+    breadths: Tensor
     nodes: Tensor
+
+    @property
+    def components(self) -> int:
+        return len(self.breadths)
 
 
 def _axis(nf: NormalForm, k: int, mixtures: Mixtures, *, student: bool, noisy: bool) -> _Axis:
@@ -160,16 +170,19 @@ def _axis(nf: NormalForm, k: int, mixtures: Mixtures, *, student: bool, noisy: b
         basis: Any = StackedBasis([b for b, _ in parts])
         size = torch.cat([v for _, v in parts])
         component = torch.cat([torch.full((len(v),), i) for i, (_, v) in enumerate(parts)])
+        narrower = torch.arange(len(LADDER[d])).flip(0)
+        breadths = narrower.repeat_interleave(len(own))
     else:
         basis, size = compressed(own, 1.0)
-        component, parts = torch.zeros(len(size), dtype=torch.long), [basis]
+        component = torch.zeros(len(size), dtype=torch.long)
+        breadths = torch.zeros(1, dtype=torch.long)
     if basis.size > MOST_FUNCTIONS[d]:
         best = size.argsort(descending=True, stable=True)[: MOST_FUNCTIONS[d]]
         basis = basis.rotated(torch.eye(basis.size, dtype=torch.float64)[:, best])
         size, component = size[best], component[best]
     n = math.ceil(max(OVERSAMPLED[d] * basis.size, PER_WAVE * waves)) + 8
     points = torch.linspace(low, high, n + periodic, dtype=torch.float64)
-    return _Axis(basis, size, component, len(parts), points[:-1] if periodic else points)
+    return _Axis(basis, size, component, breadths, points[:-1] if periodic else points)
 
 
 def _strongest(products: Sequence[Tensor], tolerance: float, most: int) -> list[Tensor]:

@@ -21,6 +21,7 @@ from pinnkit.gp.approximation import Layout
 from pinnkit.gp.frequencies import axis_amplitudes, find_tones, scattered_tones
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.scales import estimate_field_scales, parameter_values
+from pinnkit.solvers.spectral_mixture_compact import compact
 from pinnkit.solvers.spectral_mixture_evidence import fit_with_evidence, hold_exactly
 from pinnkit.solvers.spectral_mixture_fit import Scales, fit
 from pinnkit.solvers.spectral_mixture_grid import Ground, Mixtures, lay_ground, place
@@ -102,11 +103,14 @@ def solve_round(
     _weigh(placed, start, units)
     hold_exactly(placed, prior, exact)
     linear = nf.predicates.linear
-    noise, settled = None, True
+    work = compact(placed) if noisy or nf.parameters else None
+    search = work or placed
+    noise = None
     if noisy:
         likely = fit_with_evidence(
-            placed,
+            search,
             ground.groups,
+            ground.breadths,
             prior,
             start,
             scales_of,
@@ -115,21 +119,22 @@ def solve_round(
             linear=linear,
             deadline=deadline,
         )
-        found, noise, settled = likely.fit, likely.noise, likely.settled
-        evidence = likely.log_evidence
+        found, noise, root = likely, likely.noise, likely.root
+        evidence, converged = likely.log_evidence, likely.converged and likely.settled
     else:
-        found = fit(placed, prior, start, scales_of, linear=linear, deadline=deadline)
-        evidence = found.conditioned.log_evidence
+        found = fit(search, prior, start, scales_of, linear=linear, deadline=deadline)
+        evidence, converged = found.conditioned.log_evidence, found.converged
+        # Without noise the scale of everything is free: its most likely value.
+        amplitude = math.sqrt(found.objective / max(sum(len(p.points) for p in placed), 1))
+        root = amplitude * found.conditioned.covariance_root()
     coefficients = layout.grids(found.unknowns)
     numbers = list((found.unknowns[count:] * units).unbind(0))
+    for p in placed:
+        p.linearise(coefficients, numbers)
     criterion, missing = _between(nf, terms, ground, coefficients, numbers, scales, threshold)
     if noisy:
         missing = _unexplained(nf, placed, coefficients, numbers)
-    root = found.conditioned.covariance_root()
     rows = sum(len(p.points) for p in placed)
-    # Without noise the scale of everything is free: its most likely value.
-    amplitude = 1.0 if noisy else math.sqrt(found.objective / max(rows, 1))
-    root = amplitude * root
     errors = root[count:].norm(dim=1) * units
     estimates = [(float(v), float(e)) for v, e in zip(numbers, errors, strict=True)]
     return Round(
@@ -146,7 +151,7 @@ def solve_round(
         steps=found.steps,
         log_evidence=evidence,
         noise=noise,
-        converged=found.converged and settled,
+        converged=converged,
         noisy=noisy,
         unidentified=any(
             _is_open(p, v, e) or not _has_leverage(placed, j, float(units[j]))

@@ -77,6 +77,31 @@ class Term:
         count = len(self.wanted)
         return not any(s.free_symbols for s in self.slopes[:count])
 
+    @functools.cached_property
+    def affine_parts(self) -> dict[tuple[int, ...], list[sp.Expr]] | None:
+        """{powers of the parameters: [what has no leaf in it, slope by each leaf]}; their sum is the residual.
+
+        None where the residual is not linear in the leaves or no polynomial in the parameters.
+        """
+        (expr,), leaves = self._frozen.exprs, list(self._frozen.symbols.values())
+        slopes = self.slopes[: len(leaves)]
+        if any(s.has(*leaves) for s in slopes):
+            return None
+        pieces = [expr.xreplace(dict.fromkeys(leaves, sp.S.Zero)), *slopes]
+        parameters = self.nf.parameters
+        nothing: list[sp.Expr] = [sp.S.Zero] * len(pieces)
+        parts = {(0,) * len(parameters): list(nothing)}
+        for i, piece in enumerate(pieces):
+            terms = [((), piece)]
+            if parameters:
+                polynomial = piece.as_poly(*parameters)
+                if polynomial is None:
+                    return None
+                terms = polynomial.terms()
+            for powers, coefficient in terms:
+                parts.setdefault(powers, list(nothing))[i] = coefficient
+        return parts
+
     def linearise(
         self, points: Tensor, parameters: Sequence[Tensor], values: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
@@ -183,11 +208,14 @@ class PlacedTerm:
 
     def dense(self, parameters: int = 0) -> Tensor:  # shape: (n, sum of sizes + parameters)
         """The rows d residual / d (coefficients, parameters)."""
+        own = [s[:, None] for s in self.slopes[len(self.tables) :]]
+        return torch.cat([self.rows_with(self.slopes), *own[:parameters]], dim=1)
+
+    def rows_with(self, slopes: Sequence[Tensor]) -> Tensor:  # shape: (n, sum of sizes)
+        """sum over leaves of slope * leaf's row."""
         sizes = self.layout.sizes
         blocks: list[Tensor | None] = [None] * len(sizes)
-        for tables, (field, _), slope in zip(
-            self.tables, self.term.wanted, self.slopes, strict=False
-        ):
+        for tables, (field, _), slope in zip(self.tables, self.term.wanted, slopes, strict=False):
             part = self._rows(tables, field) * slope[:, None]
             known = blocks[field]
             blocks[field] = part if known is None else known.add_(part)
@@ -196,8 +224,7 @@ class PlacedTerm:
             self.points.new_zeros(n, size) if b is None else b
             for b, size in zip(blocks, sizes, strict=True)
         ]
-        own = [s[:, None] for s in self.slopes[len(self.tables) :]]
-        return torch.cat([*filled, *own[:parameters]], dim=1)
+        return torch.cat(filled, dim=1)
 
     def apply(self, flat: Tensor) -> Tensor:
         """The rows times a vector, without the rows."""
@@ -224,7 +251,9 @@ class PlacedTerm:
             out[field] = out[field] + back
         return torch.cat(out)
 
-    def projected(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def projected(
+        self, values: Tensor, slopes: Sequence[Tensor] | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Fewer rows with the same least-squares solution, the slopes replaced by their means.
 
         The columns of all tables along a coordinate span a space of little more than the basis'
@@ -239,6 +268,7 @@ class PlacedTerm:
                 continue
             left, size, _ = torch.linalg.svd(stacked, full_matrices=False)
             turns.append(left[:, size > PROJECTION * size[0]])
+        slopes = self.slopes if slopes is None else slopes
         turned = kron_apply([q.T for q in turns], values.reshape(self.grid))
         layer = math.prod(t.shape[1] for t in turns[1:])
         thick = max(1, BLOCK // (layer * self.layout.size))
@@ -247,7 +277,7 @@ class PlacedTerm:
             part = turned[low : low + thick].flatten()
             rows = values.new_zeros(len(part), self.layout.size)
             for tables, (field, _), slope in zip(
-                self.tables, self.term.wanted, self.slopes, strict=False
+                self.tables, self.term.wanted, slopes, strict=False
             ):
                 small = [q.T @ t for q, t in zip(own, tables, strict=True)]
                 start = self.layout.starts[field]

@@ -68,6 +68,7 @@ def find_problem_tones(
         symbol = make_symbol(nf, term, parameters) if term.kind == "equation" else None
         resolved = False
         profiles: list[tuple[np.ndarray, np.ndarray]] = []
+        plain: list[tuple[np.ndarray, np.ndarray]] = []
         for size in SIZES[len(free)]:
             samples, lengths = _sample(nf, term, parameters, free, size)
             if not np.isfinite(samples).all():
@@ -79,10 +80,10 @@ def find_problem_tones(
                 break
         if not resolved:
             found.unresolved.append(term.label)
-        for k, (omega, amplitudes) in zip(free, profiles, strict=False):
+        for k, (omega, amplitudes), (_, own) in zip(free, profiles, plain, strict=False):
             low, high = nf.bounds[nf.coords[k]]
             level = threshold * float(amplitudes.max(initial=0.0))
-            found.axes[k] += find_tones(omega, amplitudes, high - low, threshold=level)
+            found.axes[k] += find_tones(omega, amplitudes, high - low, threshold=level, plain=own)
     _disperse(nf, terms, parameters, found)
     return found
 

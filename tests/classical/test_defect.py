@@ -10,7 +10,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from pinnkit.classical import refine, solve_defect
+from pinnkit.classical import ladders, refine, solve_defect
 from tests.classical import test_reference as cases
 
 
@@ -76,3 +76,14 @@ def test_an_answer_that_is_not_finite_has_no_estimate():
     defect = solve_defect(nf, Expression(nf, [sp.nan]), time_limit=30)
     assert defect.error == np.inf
     assert "not finite" in defect.reason
+
+
+def test_a_matrix_too_large_to_factorise_is_not_begun(monkeypatch, capfd):
+    """The size is estimated first, and the reason says it; SuperLU would print into the terminal."""
+    system, exact = cases.poisson_2d()
+    nf = system.normal_form
+    monkeypatch.setattr(ladders, "MOST_FILLING", 1.0)
+    defect = solve_defect(nf, Expression(nf, list(exact.values())), time_limit=30)
+    assert not np.isfinite(defect.error)
+    assert "unknowns" in defect.reason and "GiB" in defect.reason
+    assert capfd.readouterr().err == ""
