@@ -31,7 +31,7 @@ import torch
 from pinnkit.declare import AbstractProblem, PDESystem, ProblemClass
 from pinnkit.driver import SOLVERS, choose_solver, load, solve, verify
 from pinnkit.errors import MissingDependencyError, Status
-from pinnkit.solution import Solution, Verification
+from pinnkit.solution import GraphSolution, Solution, Verification
 from pinnkit.solution.estimate import solver_name
 from pinnkit.solution.export import to_netcdf
 from pinnkit.train.checkpoint import write_atomically
@@ -183,17 +183,20 @@ def _info(options: argparse.Namespace) -> int:
     return OK
 
 
-def _write(sol: Solution, options: argparse.Namespace, out: Path) -> None:
+def _write(sol: Solution | GraphSolution, options: argparse.Namespace, out: Path) -> None:
     """The four files; the report comes last, so its presence says that all are there."""
     sol.save(out / "solution.pinn")
-    to_netcdf(sol, out / "solution.nc", {})
+    if isinstance(sol, GraphSolution):
+        sol.to_xarray().to_netcdf(out / "solution.nc", engine="scipy")
+    else:
+        to_netcdf(sol, out / "solution.nc", {})
     sol.plot().savefig(out / "solution.png", dpi=120)
     report = json.dumps(_report(sol, options), indent=2, allow_nan=False)
     write_atomically(out / "report.json", report.encode())
     print(f"wrote solution.pinn, solution.nc, solution.png and report.json to {out}")
 
 
-def _report(sol: Solution, options: argparse.Namespace) -> dict[str, Any]:
+def _report(sol: Solution | GraphSolution, options: argparse.Namespace) -> dict[str, Any]:
     verdict: Verification = sol.verification
     figures = {
         f.name: getattr(verdict, f.name)
@@ -244,7 +247,7 @@ def _code(status: Status) -> int:
 def _gallery() -> dict[str, Any]:
     # By name and late: the gallery is data that stands above the package.
     module = importlib.import_module("pinnkit.problems")
-    return {cls.__name__: cls for cls in module.GALLERY}
+    return {cls.__name__: cls for cls in (*module.GALLERY, *module.GRAPH_GALLERY)}
 
 
 def _solver(name: str) -> Any:

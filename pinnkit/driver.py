@@ -14,30 +14,53 @@ import time
 from os import PathLike
 from typing import Any
 
-import numpy as np
 import torch
 
+from pinnkit.declare.graph_system import GraphProblem, GraphSystem
+from pinnkit.declare.graph_target import GraphTarget
 from pinnkit.declare.problem import AbstractProblem
 from pinnkit.declare.problem_class import ProblemClass
 from pinnkit.errors import SolveError, Status, UnsupportedProblemError
 from pinnkit.ir.characteristics import Convection, Transport, find_transport, measure_convection
 from pinnkit.ir.normal_form import NormalForm
-from pinnkit.solution import files
+from pinnkit.solution import files, graph_files, graph_operator_files
 from pinnkit.solution.approximation import Answer
 from pinnkit.solution.candidates import make_candidate
 from pinnkit.solution.estimate import Estimate, Stats
+from pinnkit.solution.graph_layer import GraphLayer
 from pinnkit.solution.resume import Checkpointing, Resumed, fingerprint, read_resume, take_snapshot
 from pinnkit.solution.solution import Solution, as_candidate, candidate_of
+from pinnkit.solution.status import final_status
 from pinnkit.solution.stopping import ErrorWatch
 from pinnkit.solution.summary import peak_memory
-from pinnkit.solution.verification import JUDGING, Verification, judge
-from pinnkit.solvers import CausalPINN, LagrangianPINN, MethodOfLines, SpectralMixtureGP
+from pinnkit.solution.verification import Verification, judge
+from pinnkit.solvers import (
+    CausalPINN,
+    ConvergentGraphSolver,
+    LagrangianPINN,
+    MethodOfLines,
+    SparseFixedPoint,
+    SpectralMixtureGP,
+)
 from pinnkit.solvers.base import AbstractSolver, Env
+from pinnkit.solvers.graph_learning import learn
+from pinnkit.solvers.graph_solving import residual_of_values, solve_on_graph, verify_on_graph
+from pinnkit.solvers.series_learning import choose_for_series, is_stochastic, learn_series
 from pinnkit.train.callbacks import History, Progress
+from pinnkit.train.checkpoint import archive_kind
 from pinnkit.train.interrupt import on_interrupt
+from pinnkit.train.knobs import check_dtype, check_knobs, read_place
 from pinnkit.train.loop import Callback, Iteration, iterate
 
-__all__ = ["choose_solver", "final_status", "load", "solve", "verify"]
+__all__ = [
+    "choose_solver",
+    "differentiable_graph",
+    "final_status",
+    "graph_residual",
+    "load",
+    "solve",
+    "verify",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -46,20 +69,11 @@ SOLVERS: tuple[type[AbstractSolver], ...] = (
     LagrangianPINN,
     MethodOfLines,
     SpectralMixtureGP,
+    SparseFixedPoint,
+    ConvergentGraphSolver,
 )  # known to `load` and the CLI
 VERIFICATION_SHARE = 0.25  # of time_limit, after it
 VERIFICATION_SECONDS = 75.0  # where there is no time_limit
-DTYPES = (torch.float64, torch.float32)  # the precisions answers are saved in
-# Reasons that stay the status of an answer nobody could judge; the others become UNVERIFIED.
-KEPT = frozenset(
-    {
-        Status.DIVERGED,
-        Status.INTERRUPTED,
-        Status.SHOCK,
-        Status.NOT_IDENTIFIABLE,
-        Status.NO_GROUND_TRUTH,
-    }
-)
 
 
 def solve(
@@ -79,11 +93,15 @@ def solve(
     warm_start: Any = None,
     verify: bool = True,
     throw: bool = False,
-) -> Solution:
+    data: Any = None,
+) -> Any:
     """Solve `problem` and say how wrong the answer is.
 
+    Returns a `Solution`; on a graph a `GraphSolution`; with `data=` an operator.
+
     Args:
-        problem: A `PDESystem` or an instance of a problem class.
+        problem: A `PDESystem`, a `GraphSystem` (on a graph, or with `data=`), or an instance of a
+            problem class.
         solver: The method with its knobs; None chooses one (`choose_solver`).
         max_steps: Steps in all, those before a `resume` included.
         time_limit: Seconds for training; checking takes at most a quarter of it afterwards.
@@ -100,25 +118,25 @@ def solve(
         verify: Judge the answer independently; False leaves a network the estimate of the error
             equation (DEFECT), and `MethodOfLines` its own in `sol.stats.more["own_error"]` (UNVERIFIED).
         throw: Raise `SolveError` unless the status is OK.
+        data: Graphs to learn from, for `ConvergentGraphSolver`: a list, or a function of a seed.
     """
-    _check_knobs(max_steps, time_limit, tol)
-    _check_dtype(dtype)
+    check_knobs(max_steps, time_limit, tol)
+    check_dtype(dtype)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback={callback!r} is not callable; it is called with a StepInfo")
-    system = _system(problem)
-    if solver is None:
-        solver, reason = choose_solver(problem)
-        logger.info("solver: %s", reason)
-    _check_solver(solver, system)
-    saving = Checkpointing.of(checkpoint)
-    place, generator = _place(device, seed)
-    started = time.perf_counter()
-    nf: NormalForm = system.normal_form
-    resumed = None
-    if resume is not None:
-        resumed = read_resume(resume, nf, type(solver).__name__, load=load, device=place)
     if isinstance(warm_start, (str, PathLike)):
         warm_start = load(warm_start)
+    on_graph = data is not None or _is_on_graph(problem)
+    if solver is None and problem is not None:
+        solver, reason = choose_solver(problem)
+        logger.info("solver: %s", reason)
+    stochastic = is_stochastic(problem)  # its solver is checked by learn_series
+    system: Any = problem if on_graph else _system(problem, series=True)
+    _check_solver(solver, None if stochastic else system)
+    assert solver is not None  # _check_solver has refused anything else
+    saving = Checkpointing.of(checkpoint)
+    place, generator = read_place(device, seed)
+    started = time.perf_counter()
     env = Env(
         device=place,
         dtype=dtype,
@@ -129,6 +147,20 @@ def solve(
         warm_start=warm_start,
         max_steps=max_steps,
     )
+    if on_graph:
+        show = _progress(progress, time_limit)
+        knobs = {"callback": callback, "show": show, "checkpoint": saving}
+        return _solve_on_graphs(
+            problem, solver, env, data, throw, resume=resume, verify=verify, **knobs
+        )
+    if stochastic:
+        unused = {"checkpoint": checkpoint, "resume": resume, "warm_start": warm_start}
+        show = _progress(progress, time_limit)
+        return learn_series(problem, solver, env, callback, show, throw, unused)
+    nf: NormalForm = system.normal_form
+    resumed = None
+    if resume is not None:
+        resumed = read_resume(resume, nf, type(solver).__name__, load=load, device=place)
     # The global generator is put back afterwards; inside it is seeded for users' own modules.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(env.seed % 2**63)
@@ -189,8 +221,13 @@ def solve(
 def choose_solver(problem: Any) -> tuple[AbstractSolver, str]:
     """(solver, why) among the physics-informed solvers.
 
-    The reason also says where a classical solve would do: it is one argument away.
+    The reason also says where a classical solve would do: it is one argument away. On a graph the
+    exact solver is chosen; for a `GraphSystem` without a graph the learned one.
     """
+    if _is_on_graph(problem):
+        return _choose_on_graphs(problem)
+    if is_stochastic(problem):
+        return choose_for_series()
     system = _system(problem)
     nf: NormalForm = system.normal_form
     convection = _convection(nf) if LagrangianPINN().supports(system) is None else None
@@ -210,9 +247,12 @@ def choose_solver(problem: Any) -> tuple[AbstractSolver, str]:
     return solver, reason
 
 
-def load(path: str | PathLike[str]) -> Solution:
+def load(path: str | PathLike[str]) -> Any:
     """Read a solution saved by `sol.save(path)`. Nothing in the file is executed."""
-    return files.load(path, {s.__name__: s for s in SOLVERS})
+    parts = (graph_files, graph_operator_files)
+    readers: dict[str | None, Any] = {part.FORMAT: part.load for part in parts}
+    read = readers.get(archive_kind(path), files.load)
+    return read(path, {s.__name__: s for s in SOLVERS})
 
 
 def verify(
@@ -221,13 +261,16 @@ def verify(
     """Judge anyone's answer to `problem` independently.
 
     Args:
-        problem: A `PDESystem` or an instance of a problem class.
+        problem: A `PDESystem`, a `GraphSystem` on a graph, or an instance of a problem class.
         candidate: sympy expression, {field: expression or callable}, callable(**coords),
-            nn.Module (points (n, d) to real fields (n, m)), Solution, or xarray object.
+            nn.Module (points (n, d) to real fields (n, m)), Solution, or xarray object; on a graph
+            {field: values (N,)} or values of the only field.
         tol: Relative error to judge at (None: 1e-3).
         time_limit: Seconds for the independent solve.
     """
-    _check_knobs(None, time_limit, tol)
+    check_knobs(None, time_limit, tol)
+    if _is_on_graph(problem):
+        return verify_on_graph(_graph_problem(problem, "pk.verify"), candidate, tol=tol)
     nf: NormalForm = _system(problem).normal_form
     parameters = {}
     if isinstance(candidate, Solution):
@@ -241,19 +284,72 @@ def verify(
     )
 
 
-def final_status(stopped_by: Status, verdict: Verification, verified: bool) -> Status:
-    """The one rule: a verdict wins over the reason why training stopped.
+def graph_residual(problem: Any, candidate: Any) -> dict[str, Any]:
+    """Left minus right side of every field's equation at every node (see `GraphProblem.residual`)."""
+    return residual_of_values(_graph_problem(problem, "residual"), candidate)
 
-    Without a verdict, a special reason (diverged, interrupted, a shock, ...) stays. An answer that
-    was looked at in vain is UNVERIFIED; one that nobody was asked to look at keeps its reason.
-    """
-    if verdict.evidence in JUDGING and verdict.status in (Status.OK, Status.INACCURATE):
-        return verdict.status
-    if stopped_by in KEPT:
-        return stopped_by
-    if verified or stopped_by is Status.OK:
-        return Status.UNVERIFIED
-    return stopped_by
+
+def differentiable_graph(problem: Any, solver: Any = None) -> GraphLayer:
+    """The exact solution as a torch function of the features (see `GraphProblem.differentiable`)."""
+    solver = solver or SparseFixedPoint()
+    if not isinstance(solver, SparseFixedPoint):
+        raise TypeError(f"differentiable() takes SparseFixedPoint(...), not {solver!r}")
+    return solver.layer(_graph_problem(problem, "differentiable"))
+
+
+def _is_on_graph(problem: Any) -> bool:
+    system = problem.system if isinstance(problem, ProblemClass) else problem
+    return isinstance(system, (GraphSystem, GraphProblem, GraphTarget))
+
+
+def _graph_problem(problem: Any, door: str) -> GraphProblem:
+    system = problem.system
+    if not isinstance(system, GraphProblem):
+        raise ValueError(f"{door}: the system is not on a graph; write system.on(graph)")
+    return system
+
+
+def _choose_on_graphs(problem: Any) -> tuple[AbstractSolver, str]:
+    form = problem.normal_form
+    if isinstance(form, GraphTarget):
+        return ConvergentGraphSolver(), f"ConvergentGraphSolver(): {form!r} is learned from data."
+    kind = "linear" if form.linear else "nonlinear"
+    if isinstance(problem.system, GraphProblem):
+        how = "one sparse solve" if form.linear else "Newton's method on the sparse Jacobian"
+        return SparseFixedPoint(), f"SparseFixedPoint(): {kind} equations on one graph, by {how}."
+    reason = (
+        f"ConvergentGraphSolver(): {kind} equations on every graph, learned from data=[graphs]. On one "
+        "graph system.on(graph).solve() is exact."
+    )
+    return ConvergentGraphSolver(), reason
+
+
+def _solve_on_graphs(
+    problem: Any, solver: AbstractSolver, env: Env, data: Any, throw: bool, **knobs: Any
+) -> Any:
+    if isinstance(solver, ConvergentGraphSolver):
+        if data is None:
+            raise ValueError(
+                "ConvergentGraphSolver learns from graphs: write "
+                "system.solve(ConvergentGraphSolver(), data=[graphs]); system.on(graph).solve() is "
+                "exact on one"
+            )
+        # What is learned is for every graph, not the one at hand.
+        on_one = isinstance(problem, GraphProblem)
+        found: Any = learn(
+            problem.declaration if on_one else problem, solver, env, data=data, **knobs
+        )
+    elif data is not None or not isinstance(solver, SparseFixedPoint):
+        raise ValueError(
+            f"data= is for learning, and {type(solver).__name__} does not learn; leave it out, or "
+            "pass ConvergentGraphSolver()"
+        )
+    else:
+        found = solve_on_graph(problem, solver, env, **knobs)
+    logger.info("%r", found)
+    if throw and not found.ok:
+        raise SolveError(found.status, found)
+    return found
 
 
 def _train(
@@ -340,42 +436,17 @@ def _restore(
     return resumed.history
 
 
-def _system(problem: Any) -> Any:
+def _system(problem: Any, *, series: bool = False) -> Any:
     if isinstance(problem, type) and issubclass(problem, AbstractProblem):
         raise TypeError(
             f"problem={problem.__name__} is a class; pass an instance: {problem.__name__}()"
         )
-    if not isinstance(getattr(problem, "normal_form", None), NormalForm):
+    form = getattr(problem, "normal_form", None)
+    if not (isinstance(form, NormalForm) or (series and is_stochastic(problem))):
         raise TypeError(
             f"problem={problem!r} is no problem; pass a PDESystem or an instance of a problem class"
         )
     return problem.system if isinstance(problem, ProblemClass) else problem
-
-
-def _check_knobs(max_steps: int | None, time_limit: float | None, tol: float | None) -> None:
-    faults = []
-    if max_steps is not None and not (_is_whole(max_steps) and max_steps >= 0):
-        faults.append(f"max_steps={max_steps!r} must be a whole number, not negative, or None")
-    if time_limit is not None and not (_is_real(time_limit) and time_limit >= 0):
-        faults.append(f"time_limit={time_limit!r} must be a number, not negative, or None")
-    if tol is not None and not (_is_real(tol) and 0 < tol < math.inf):
-        faults.append(f"tol={tol!r} must be a positive number or None")
-    if faults:
-        raise ValueError("; ".join(faults))
-
-
-def _check_dtype(dtype: Any) -> None:
-    if dtype not in DTYPES:
-        names = ", ".join(map(str, DTYPES))
-        raise ValueError(f"dtype={dtype!r} must be one of {names}")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def _check_solver(solver: Any, system: Any) -> None:
@@ -385,30 +456,8 @@ def _check_solver(solver: Any, system: Any) -> None:
         )
     if not isinstance(solver, AbstractSolver):
         raise TypeError(f"solver={solver!r} is no solver; pass for example CausalPINN()")
-    if (why := solver.supports(system)) is not None:
+    if system is not None and (why := solver.supports(system)) is not None:
         raise UnsupportedProblemError(why)
-
-
-def _place(
-    device: str | torch.device, seed: int | torch.Generator
-) -> tuple[torch.device, torch.Generator]:
-    try:
-        place = torch.device(device)
-    except (RuntimeError, TypeError) as fault:
-        raise ValueError(
-            f'device={device!r} names no device here; write "cpu" or "cuda"'
-        ) from fault
-    if place.type == "meta":
-        raise ValueError('device="meta" holds no numbers; write "cpu" or "cuda"')
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={str(device)!r}, but torch finds no accelerator here")
-    if isinstance(seed, torch.Generator):
-        if seed.device.type != "cpu":
-            raise ValueError("seed must be an integer or a generator on the CPU")
-        return place, seed
-    if not _is_whole(seed) or not -(2**63) <= seed < 2**63:
-        raise ValueError(f"seed={seed!r} must be an integer of 64 bits or a torch.Generator")
-    return place, torch.Generator().manual_seed(int(seed))
 
 
 def _progress(progress: bool | None, time_limit: float | None) -> Progress | None:

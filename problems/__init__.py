@@ -17,10 +17,14 @@ from .allen_cahn_smooth import AllenCahnSmooth
 from .burgers import Burgers
 from .chirp_poisson_1d import ChirpPoisson1D
 from .convection import Convection
+from .double_well import DoubleWell
 from .euler_bernoulli_beam import EulerBernoulliBeam
 from .fast_advection import FastAdvection
 from .fisher_kpp import FisherKPP
+from .geometric_brownian_motion import GeometricBrownianMotion
 from .ginzburg_landau import GinzburgLandau
+from .graph_classification import GraphClassification
+from .graph_value_iteration import GraphValueIteration
 from .gray_scott_1d import GrayScott1D
 from .gray_scott_2d import GrayScott2D
 from .growing_wave_poisson_1d import GrowingWavePoisson1D
@@ -31,6 +35,7 @@ from .helmholtz_2d import Helmholtz2D
 from .high_frequency_allen_cahn_1d import HighFrequencyAllenCahn1D
 from .high_frequency_poisson_1d import HighFrequencyPoisson1D
 from .high_frequency_poisson_2d import HighFrequencyPoisson2D
+from .high_frequency_poisson_3d import HighFrequencyPoisson3D
 from .inviscid_burgers import InviscidBurgers
 from .kdv import KdV
 from .klein_gordon import KleinGordon
@@ -49,14 +54,18 @@ from .navier_stokes_vorticity import NavierStokesVorticity
 from .noisy_source_poisson_1d import NoisySourcePoisson1D
 from .nonlinear_schroedinger import NonlinearSchroedinger
 from .nonlinear_schroedinger_breather import NonlinearSchroedingerBreather
+from .ornstein_uhlenbeck import OrnsteinUhlenbeck
 from .periodic_burgers import PeriodicBurgers
 from .periodic_poisson import PeriodicPoisson
 from .poisson_1d import Poisson1D
 from .poisson_2d import Poisson2D
 from .poisson_5d import Poisson5D
+from .pore_network import PoreNetwork
+from .power_flow import PowerFlow
 from .pulse_outflow import PulseOutflow
 from .reaction import Reaction
 from .reaction_advection import ReactionAdvection
+from .resistor_network import ResistorNetwork
 from .rod_conductivity import RodConductivity
 from .rotating_gaussian import RotatingGaussian
 from .sine_gordon import SineGordon
@@ -71,6 +80,8 @@ from .wave import Wave
 
 __all__ = [
     "GALLERY",
+    "GRAPH_GALLERY",
+    "SERIES_GALLERY",
     "AdvectedPulse",
     "Advection",
     "AllenCahn",
@@ -78,10 +89,14 @@ __all__ = [
     "Burgers",
     "ChirpPoisson1D",
     "Convection",
+    "DoubleWell",
     "EulerBernoulliBeam",
     "FastAdvection",
     "FisherKPP",
+    "GeometricBrownianMotion",
     "GinzburgLandau",
+    "GraphClassification",
+    "GraphValueIteration",
     "GrayScott1D",
     "GrayScott2D",
     "GrowingWavePoisson1D",
@@ -92,6 +107,7 @@ __all__ = [
     "HighFrequencyAllenCahn1D",
     "HighFrequencyPoisson1D",
     "HighFrequencyPoisson2D",
+    "HighFrequencyPoisson3D",
     "InviscidBurgers",
     "KdV",
     "KleinGordon",
@@ -110,14 +126,18 @@ __all__ = [
     "NoisySourcePoisson1D",
     "NonlinearSchroedinger",
     "NonlinearSchroedingerBreather",
+    "OrnsteinUhlenbeck",
     "PeriodicBurgers",
     "PeriodicPoisson",
     "Poisson1D",
     "Poisson2D",
     "Poisson5D",
+    "PoreNetwork",
+    "PowerFlow",
     "PulseOutflow",
     "Reaction",
     "ReactionAdvection",
+    "ResistorNetwork",
     "RodConductivity",
     "RotatingGaussian",
     "SineGordon",
@@ -185,9 +205,26 @@ GALLERY: tuple[type[pk.ProblemClass], ...] = (
     Helmholtz1D,
     HighFrequencyAllenCahn1D,
     HighFrequencyPoisson2D,
+    HighFrequencyPoisson3D,
     MixedPoisson2D,
     MultiScaleAllenCahn2D,
     FastAdvection,
     NoisySourcePoisson1D,
     RodConductivity,
+)
+
+# On graphs: solved exactly, or learned; they have nodes in the place of coordinates.
+GRAPH_GALLERY: tuple[type[pk.ProblemClass], ...] = (
+    PoreNetwork,
+    ResistorNetwork,
+    PowerFlow,
+    GraphValueIteration,
+    GraphClassification,
+)
+
+# Stochastic equations learned from series.
+SERIES_GALLERY: tuple[type[pk.ProblemClass], ...] = (
+    OrnsteinUhlenbeck,
+    GeometricBrownianMotion,
+    DoubleWell,
 )

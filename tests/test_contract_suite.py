@@ -5,6 +5,7 @@ A solver that is added to `tests/cases.py` is held to everything here.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import warnings
@@ -15,6 +16,8 @@ import pytest
 import torch
 
 import pinnkit as pk
+from pinnkit import driver
+from pinnkit.solution.verification import Verification
 from tests.cases import (
     EXAMPLES,
     FAST,
@@ -98,6 +101,13 @@ def test_solves_honestly_or_refuses_with_a_reason(solver, problem):
         assert not sol.ok
 
 
+@pytest.fixture
+def unjudged(monkeypatch):
+    """Answers whose worth is another test's matter: looking for it takes longer than two steps."""
+    monkeypatch.setattr(driver, "judge", lambda *_, **__: Verification(math.nan))
+
+
+@pytest.mark.usefixtures("unjudged")
 @pytest.mark.parametrize("problem", FEW)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_same_seed_same_answer(solver, problem):
@@ -107,10 +117,13 @@ def test_same_seed_same_answer(solver, problem):
     problem = PROBLEMS[problem]()
     if not supported(solver, problem):
         pytest.skip("refused, see the test above")
-    first, second = (values(short_solve(solver, problem, verify=False), problem) for _ in range(2))
+    # Two steps end it, however busy the machine is.
+    knobs: dict[str, Any] = {"verify": False, "time_limit": max(60, TIME_LIMITS[solver])}
+    first, second = (values(short_solve(solver, problem, **knobs), problem) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(first, second))
 
 
+@pytest.mark.usefixtures("unjudged")
 @pytest.mark.parametrize("problem", FEW)
 def test_another_seed_another_network(problem):
     """The seed reaches the initial weights; features of ordinary equations are spread, not drawn."""
@@ -168,6 +181,7 @@ def test_one_step_is_not_ok():
         assert short_solve("CausalPINN", PROBLEMS[name](), max_steps=1).ok is False
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_float32_is_what_it_says():
     """dtype is an argument, reaches the answer's tensors, and the values stay numpy."""
     problem = PROBLEMS["Heat1D"]()

@@ -50,4 +50,4 @@ start = time.process_time()
 import pinnkit
 print(time.process_time() - start)
 """
-    assert min(float(fresh(code)) for _ in range(2)) <= 2.0
+    assert any(float(fresh(code)) <= 2.0 for _ in range(2))

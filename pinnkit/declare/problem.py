@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pinnkit.ir.diagnose import Diagnosis
     from pinnkit.ir.normal_form import NormalForm
 
-__all__ = ["AbstractProblem", "PDESystem"]
+__all__ = ["AbstractProblem", "PDESystem", "read_equation"]
 
 _KEEP: Any = object()
 
@@ -32,28 +32,28 @@ class AbstractProblem(ABC):
 
     @property
     @abstractmethod
-    def system(self) -> PDESystem:
-        """The equations, domain and conditions."""
+    def system(self) -> Any:
+        """What was declared: a `PDESystem`, `GraphSystem` or `GraphProblem`."""
 
     @property
     def coords(self) -> tuple[sp.Symbol, ...]:
         """The coordinates, in the order of the domain."""
-        return self.system.domain.coords
+        return self.system.coords
 
     @property
     def fields(self) -> tuple[sp.Expr, ...]:
         """The unknown fields as declared; complex ones unsplit."""
-        return self.system._fields
+        return self.system.fields
 
     @property
     def parameters(self) -> tuple[sp.Symbol, ...]:
         """The unknown numbers."""
-        return self.system.normal_form.parameters
+        return self.system.parameters
 
     @property
-    def normal_form(self) -> NormalForm:
+    def normal_form(self) -> Any:
         """What solvers read."""
-        return self.system._normal_form
+        return self.system.normal_form
 
     def solve(self, solver: Any = None, **knobs: Any) -> Any:
         """Solve; without a solver one is chosen and named in the log. Knobs: see `pinnkit.solve`."""
@@ -61,27 +61,21 @@ class AbstractProblem(ABC):
 
         return solve(self, solver, **knobs)
 
-    def residual(self, candidate: Any) -> tuple[sp.Expr, ...]:
+    def residual(self, candidate: Any) -> Any:
         """Left minus right side of every equation and condition for a candidate.
 
         Args:
             candidate: A sympy expression (one field) or {field: expression}.
         """
-        from pinnkit.ir.residual import residual_of
-
-        return residual_of(self.system, candidate)
+        return self.system.residual(candidate)
 
     def diagnose(self) -> Diagnosis:
         """Classification, dimensionless groups, corners, conserved quantities, what will be hard."""
-        from pinnkit.ir.diagnose import diagnose
-
-        return diagnose(self.system)
+        return self.system.diagnose()
 
     def latex(self) -> str:
         """Equations, domain and conditions for a paper."""
-        from pinnkit.ir.latex import latex_of
-
-        return latex_of(self.system)
+        return self.system.latex()
 
 
 @final
@@ -150,6 +144,48 @@ class PDESystem(AbstractProblem):
     def system(self) -> PDESystem:
         """Itself."""
         return self
+
+    @property
+    def coords(self) -> tuple[sp.Symbol, ...]:
+        """The coordinates, in the order of the domain."""
+        return self.domain.coords
+
+    @property
+    def fields(self) -> tuple[sp.Expr, ...]:
+        """The unknown fields as declared; complex ones unsplit."""
+        return self._fields
+
+    @property
+    def parameters(self) -> tuple[sp.Symbol, ...]:
+        """The unknown numbers."""
+        return self._normal_form.parameters
+
+    @property
+    def normal_form(self) -> NormalForm:
+        """What solvers read."""
+        return self._normal_form
+
+    def residual(self, candidate: Any) -> tuple[sp.Expr, ...]:
+        """Left minus right side of every equation and condition for a candidate.
+
+        Args:
+            candidate: A sympy expression (one field) or {field: expression}.
+        """
+        from pinnkit.ir.residual import residual_of
+
+        return residual_of(self, candidate)
+
+    def diagnose(self) -> Diagnosis:
+        """Classification, dimensionless groups, corners, conserved quantities, what will be hard."""
+        from pinnkit.ir.diagnose import diagnose
+
+        return diagnose(self)
+
+    def latex(self) -> str:
+        """Equations, domain and conditions for a paper."""
+        from pinnkit.ir.latex import latex_of
+
+        return latex_of(self)
 
     def remake(
         self,
@@ -224,10 +260,11 @@ def _read_equations(equations: Any) -> tuple[Any, ...]:
     parts = list(equations) if isinstance(equations, (list, tuple, sp.Tuple)) else [equations]
     if not parts:
         raise refusal("PDESystem([], ...)", "there is no equation", "give at least one equation")
-    return tuple(_read_equation(e, i + 1) for i, e in enumerate(parts))
+    return tuple(read_equation(e, i + 1) for i, e in enumerate(parts))
 
 
-def _read_equation(equation: Any, number: int) -> Any:
+def read_equation(equation: Any, number: int) -> Any:
+    """An expression, or sp.Eq of finite sides; anything else is refused."""
     wrote = f"equation {number}, {show(equation)}"
     if isinstance(equation, (bool, BooleanAtom)):
         raise refusal(

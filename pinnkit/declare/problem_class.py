@@ -12,8 +12,11 @@ from abc import abstractmethod
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
+from pinnkit.declare.graph_system import GraphProblem, GraphSystem
+from pinnkit.declare.graph_target import GraphTarget
 from pinnkit.declare.printing import refusal
 from pinnkit.declare.problem import AbstractProblem, PDESystem
+from pinnkit.declare.sde_system import SDESystem
 
 __all__ = ["ProblemClass", "problem"]
 
@@ -29,8 +32,8 @@ class ProblemClass(AbstractProblem):
     citation: ClassVar[str] = ""
 
     @abstractmethod
-    def declare(self) -> PDESystem:
-        """The equations for these parameters."""
+    def declare(self) -> Any:
+        """The equations for these parameters: a PDESystem, a GraphSystem, or one on a graph."""
 
     def exact(self) -> Any:
         """The exact solution {field: expression}, None if unknown."""
@@ -41,17 +44,19 @@ class ProblemClass(AbstractProblem):
         self.system  # noqa: B018
 
     @cached_property
-    def system(self) -> PDESystem:  # type: ignore[override]
+    def system(self) -> Any:
         """The declared system, with the exact solution attached."""
         declared = self.declare()
-        if not isinstance(declared, PDESystem):
+        if not isinstance(declared, (PDESystem, GraphSystem, GraphProblem, GraphTarget, SDESystem)):
             raise refusal(
                 f"{type(self).__name__}.declare()",
                 f"it returned {type(declared).__name__}",
-                "return a PDESystem",
+                "return a PDESystem, a GraphSystem or an SDESystem",
             )
         exact = self.exact()
-        return declared if exact is None else declared.with_exact(exact)
+        if exact is None or not isinstance(declared, PDESystem):
+            return declared
+        return declared.with_exact(exact)
 
     def remake(self, **changes: Any) -> Any:
         """The same class with other parameters."""

@@ -138,7 +138,7 @@ class CG(AbstractKrylov):
         beta = torch.where(rr > 0, new / torch.where(rr > 0, rr, 1), 0)
         memory = (r, r + beta[:, None] * p, new)
         # The recursion's residual can be smaller than the true one: only that one counts at the end.
-        ends = norms(r) <= tolerance
+        ends = (norms(r) <= tolerance) & (left > 0)
         true = torch.where(ends[:, None], -system(z), r) if bool(ends.any()) else r
         return _residual_state(system, z, true, memory, stalled=~usable)
 

@@ -9,6 +9,7 @@ torch differentiates sparse tensors in some layouts only, and has no sparse dire
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import scipy.sparse
@@ -21,10 +22,17 @@ __all__ = ["SparsePattern", "sparse_solve"]
 
 
 class SparsePattern:
-    """Where a sparse matrix has entries; the entries themselves are an ordinary tensor (nnz,)."""
+    """Where a sparse matrix has entries; the entries themselves are an ordinary tensor (nnz,).
 
-    def __init__(self, rows: Tensor, cols: Tensor, n: int) -> None:
+    `factorise` makes of a scipy matrix what solves with it, `.solve(b, trans="N" or "T")`; by default
+    SuperLU's factors.
+    """
+
+    def __init__(
+        self, rows: Tensor, cols: Tensor, n: int, factorise: Callable[[Any], Any] | None = None
+    ) -> None:
         self.rows, self.cols, self.n = rows, cols, n
+        self._factorise = factorise or scipy.sparse.linalg.splu
         self._known: tuple[Tensor, Any] | None = None
 
     @classmethod
@@ -49,7 +57,7 @@ class SparsePattern:
             entries = values.detach().cpu().double().numpy()
             matrix = scipy.sparse.csc_matrix((entries, index), shape=(self.n, self.n))
             try:
-                factors = scipy.sparse.linalg.splu(matrix)
+                factors = self._factorise(matrix)
             except RuntimeError as error:  # SuperLU's way to say "exactly singular"
                 raise LinAlgError(
                     f"the sparse matrix is singular ({error}): the solution is not unique or does not"

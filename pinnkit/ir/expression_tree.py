@@ -16,6 +16,19 @@ from typing import Any
 
 import sympy as sp
 
+from pinnkit.declare.graph_symbols import (
+    AbstractNeighbours,
+    EdgeFeature,
+    Neighbour,
+    NodeFeature,
+    NodeField,
+    edge_feature,
+    neighbour_max,
+    neighbour_sum,
+    node_feature,
+    node_field,
+    orientation,
+)
 from pinnkit.declare.operators import Div, NormalDerivative
 from pinnkit.declare.symbols import AppliedField, Coordinate, Parameter, make_field
 from pinnkit.ir.leaves import steps_of
@@ -103,6 +116,16 @@ def to_tree(expr: Any) -> Any:
     if isinstance(expr, Parameter):
         bounds = None if expr.bounds is None else list(expr.bounds)
         return ["parameter", expr.name, expr.initial, bounds, expr.unit]
+    if isinstance(expr, NodeField):
+        return ["node_field", expr.name, expr.initial, expr.unit]
+    if isinstance(expr, NodeFeature):
+        return ["node_feature", expr.name, expr.column]
+    if isinstance(expr, EdgeFeature):
+        return ["edge_feature", expr.name, expr.odd, expr.column]
+    if isinstance(expr, Neighbour):
+        return ["neighbour", to_tree(expr.of)]
+    if isinstance(expr, AbstractNeighbours):
+        return [expr.door, to_tree(expr.expr), expr.outgoing]
     if isinstance(expr, AppliedField):
         meta = [expr.is_complex_valued, expr.scale, expr.unit]
         return ["field", expr.name, *meta, *(to_tree(a) for a in expr.args)]
@@ -233,6 +256,40 @@ def _read_field(rest: list[Any], depth: int) -> Any:
     )
 
 
+def _read_node_field(rest: list[Any], depth: int) -> Any:
+    name, initial, unit = rest
+    return node_field(_name(name), initial=_maybe_float(initial), unit=_maybe_text(unit))
+
+
+def _read_node_feature(rest: list[Any], depth: int) -> Any:
+    name, column = rest
+    return node_feature(_name(name), column=column)
+
+
+def _read_edge_feature(rest: list[Any], depth: int) -> Any:
+    name, odd, column = rest
+    if name == orientation.name:
+        return orientation
+    return edge_feature(_name(name), odd=odd, column=column)
+
+
+def _read_neighbour(rest: list[Any], depth: int) -> Any:
+    (inner,) = rest
+    of = _read(inner, depth)
+    _expect(isinstance(of, (NodeField, NodeFeature)), "expected a symbol of a node")
+    return of.neighbour
+
+
+def _read_neighbour_sum(rest: list[Any], depth: int) -> Any:
+    inner, outgoing = rest
+    return neighbour_sum(_read(inner, depth), outgoing=outgoing)
+
+
+def _read_neighbour_max(rest: list[Any], depth: int) -> Any:
+    inner, outgoing = rest
+    return neighbour_max(_read(inner, depth), outgoing=outgoing)
+
+
 def _read_diff(rest: list[Any], depth: int) -> Any:
     inner, *steps = rest
     expr = _read(inner, depth)
@@ -296,6 +353,12 @@ _READERS: Mapping[str, Callable[[list[Any], int], Any]] = {
     "div": _read_div,
     "dn": _read_dn,
     "matrix": _read_matrix,
+    "node_field": _read_node_field,
+    "node_feature": _read_node_feature,
+    "edge_feature": _read_edge_feature,
+    "neighbour": _read_neighbour,
+    "neighbour_sum": _read_neighbour_sum,
+    "neighbour_max": _read_neighbour_max,
 }
 
 

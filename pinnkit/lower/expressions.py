@@ -210,6 +210,8 @@ def _number(node: sp.Basic) -> float | bool:
     if isinstance(node, sp.Integer) and abs(int(node)) < 2**53:
         return float(int(node))
     value = sp.N(node, 30)
+    if value == 0:  # sympy evaluates 0.0 to an Integer
+        return 0.0
     if value in (sp.oo, -sp.oo):
         return math.inf if value == sp.oo else -math.inf
     if not isinstance(value, sp.Float):

@@ -2,6 +2,8 @@
 
 from pinnkit.solution.approximation import Answer, Approximation
 from pinnkit.solution.estimate import Estimate, Stats
+from pinnkit.solution.graph_operator import GraphOperator, GraphPrediction
+from pinnkit.solution.graph_solution import GraphSolution
 from pinnkit.solution.solution import Solution
 from pinnkit.solution.summary import citation
 from pinnkit.solution.verification import Verification
@@ -10,6 +12,9 @@ __all__ = [
     "Answer",
     "Approximation",
     "Estimate",
+    "GraphOperator",
+    "GraphPrediction",
+    "GraphSolution",
     "Solution",
     "Stats",
     "Verification",

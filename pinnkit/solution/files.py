@@ -31,7 +31,18 @@ from pinnkit.solution.verification import Verification
 from pinnkit.train.callbacks import History
 from pinnkit.train.checkpoint import ArchiveError, read_archive, write_archive
 
-__all__ = ["load", "save"]
+__all__ = [
+    "FORMAT",
+    "MALFORMED",
+    "load",
+    "save",
+    "solver_from_record",
+    "solver_record",
+    "stats_from_record",
+    "stats_record",
+    "verification_from_record",
+    "verification_record",
+]
 
 FORMAT, VERSION = "pinnkit solution", 1
 KINDS: dict[str, type[Approximation]] = {
@@ -64,13 +75,13 @@ def save(sol: Solution, path: str | PathLike[str]) -> None:
         "format": FORMAT,
         "version": VERSION,
         "problem": system_to_tree(system),
-        "solver": _solver_record(sol.solver),
+        "solver": solver_record(sol.solver),
         "approximation": {"kind": sol.approximation.kind, "spec": spec},
         "status": sol.status.name,
-        "verification": _verification_record(sol.verification),
+        "verification": verification_record(sol.verification),
         "parameters": [[str(p), e.value, e.stderr] for p, e in sol.parameters.items()],
         "history": sol.history.to_state(),
-        "stats": _stats_record(sol.stats),
+        "stats": stats_record(sol.stats),
         "dtype": str(sol.dtype).removeprefix("torch."),
         "snapshot": None
         if sol.snapshot is None
@@ -120,22 +131,23 @@ def _solution(
     return Solution(
         problem=system,
         normal_form=nf,
-        solver=_solver(record["solver"], solvers),
+        solver=solver_from_record(record["solver"], solvers),
         approximation=approximation,
         status=Status[record["status"]],
-        verification=_verification(record["verification"]),
+        verification=verification_from_record(record["verification"]),
         parameters={
             symbols[n]: Estimate(float(v), None if e is None else float(e))
             for n, v, e in record["parameters"]
         },
         history=History.from_state(record["history"]),
-        stats=_stats(record["stats"]),
+        stats=stats_from_record(record["stats"]),
         snapshot=snapshot,
         dtype=DTYPES[record["dtype"]],
     )
 
 
-def _verification_record(v: Verification) -> dict[str, Any]:
+def verification_record(v: Verification) -> dict[str, Any]:
+    """A verdict as JSON, without its reference."""
     fields = {f.name: getattr(v, f.name) for f in dataclasses.fields(v) if f.name != "reference"}
     return fields | {
         "evidence": v.evidence.name,
@@ -144,7 +156,8 @@ def _verification_record(v: Verification) -> dict[str, Any]:
     }
 
 
-def _verification(record: Mapping[str, Any]) -> Verification:
+def verification_from_record(record: Mapping[str, Any]) -> Verification:
+    """The verdict of a record."""
     numbers: dict[str, Any] = {
         f.name: float(record[f.name]) for f in dataclasses.fields(Verification) if f.type == "float"
     }
@@ -158,13 +171,15 @@ def _verification(record: Mapping[str, Any]) -> Verification:
     )
 
 
-def _stats_record(stats: Stats) -> dict[str, Any]:
+def stats_record(stats: Stats) -> dict[str, Any]:
+    """What a solve cost, as JSON."""
     fields = {f.name: getattr(stats, f.name) for f in dataclasses.fields(stats)}
     plain = {str(k): v for k, v in stats.more.items() if _is_json(v)}
     return fields | {"stopped_by": stats.stopped_by.name, "more": plain}
 
 
-def _stats(record: Mapping[str, Any]) -> Stats:
+def stats_from_record(record: Mapping[str, Any]) -> Stats:
+    """The figures of a record."""
     return Stats(
         seconds=float(record["seconds"]),
         steps=int(record["steps"]),
@@ -177,7 +192,8 @@ def _stats(record: Mapping[str, Any]) -> Stats:
     )
 
 
-def _solver_record(solver: Any) -> dict[str, Any]:
+def solver_record(solver: Any) -> dict[str, Any]:
+    """A solver's name and, where they are plain values, its knobs."""
     record: dict[str, Any] = {"name": solver_name(solver), "repr": repr(solver), "fields": None}
     if dataclasses.is_dataclass(solver) and not isinstance(solver, SavedSolver):
         fields = {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver) if f.init}
@@ -186,7 +202,7 @@ def _solver_record(solver: Any) -> dict[str, Any]:
     return record
 
 
-def _solver(record: Mapping[str, Any], solvers: Mapping[str, type]) -> Any:
+def solver_from_record(record: Mapping[str, Any], solvers: Mapping[str, type]) -> Any:
     """The solver itself where its knobs are plain values, else a stand-in that shows its repr."""
     name, text = str(record["name"]), str(record["repr"])
     if name in solvers and record["fields"] is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -67,7 +67,7 @@ def describe(sol: Solution) -> str:
     return "\n".join(lines)
 
 
-def citation(sol: Solution) -> str:
+def citation(sol: Any) -> str:
     """BibTeX of what this solution used: the package, the method, the problem."""
     if not hasattr(sol, "solver"):
         raise TypeError(f"citation takes a Solution, not {sol!r}")

@@ -2,16 +2,22 @@
 
 from pinnkit.solvers.base import AbstractSolver, Env, State
 from pinnkit.solvers.causal_pinn import CausalPINN
+from pinnkit.solvers.convergent_graph_solver import ConvergentGraphSolver
 from pinnkit.solvers.lagrangian_pinn import LagrangianPINN
 from pinnkit.solvers.method_of_lines import MethodOfLines
+from pinnkit.solvers.neural_sde import NeuralSDE
+from pinnkit.solvers.sparse_fixed_point import SparseFixedPoint
 from pinnkit.solvers.spectral_mixture_gp import SpectralMixtureGP
 
 __all__ = [
     "AbstractSolver",
     "CausalPINN",
+    "ConvergentGraphSolver",
     "Env",
     "LagrangianPINN",
     "MethodOfLines",
+    "NeuralSDE",
+    "SparseFixedPoint",
     "SpectralMixtureGP",
     "State",
 ]

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from pinnkit.errors import Status
+from pinnkit.ir.graph_form import GraphForm
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.solution.approximation import Answer
 from pinnkit.train.loop import TrainingState
 
-__all__ = ["AbstractSolver", "Answer", "Env", "State", "unknowns_refusal"]
+__all__ = ["AbstractSolver", "Answer", "Env", "State", "graph_refusal", "unknowns_refusal"]
 
 State = TrainingState
 
@@ -47,7 +48,7 @@ class Env:
 class AbstractSolver(ABC):
     """One method. Subclasses are frozen dataclasses of its hyperparameters and hold no state.
 
-    `problem` is always the `PDESystem`, never a problem class.
+    `problem` is always the `PDESystem`, never a problem class (solvers on graphs take both).
     """
 
     citation: ClassVar[str] = ""  # BibTeX of the method, for `pk.citation`
@@ -75,6 +76,16 @@ class AbstractSolver(ABC):
     def complete(self, problem: Any, state: Any) -> bool:
         """Whether the answer so far is meant for the whole domain; its error is estimated only then."""
         return True
+
+
+def graph_refusal(problem: Any, solver: str) -> str | None:
+    """Why a solver of differential equations cannot take a problem on graphs; None if it is none."""
+    if not isinstance(getattr(problem, "normal_form", None), GraphForm):
+        return None
+    return (
+        f"{solver} solves differential equations; these are equations on a graph. Use "
+        "SparseFixedPoint(), or ConvergentGraphSolver() to learn them."
+    )
 
 
 def unknowns_refusal(nf: NormalForm, solver: str) -> str | None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from pinnkit.errors import Status
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.residuals import lowering_refusal
-from pinnkit.solvers.base import AbstractSolver, Answer, Env, unknowns_refusal
+from pinnkit.solvers.base import AbstractSolver, Answer, Env, graph_refusal, unknowns_refusal
 from pinnkit.solvers.causal_state import CausalState
 from pinnkit.train.causality import CausalSchedule
 from pinnkit.train.gauss_newton import GaussNewton
@@ -123,6 +123,8 @@ class CausalPINN(AbstractSolver):
             raise ValueError("CausalPINN: " + "; ".join(faults))
 
     def supports(self, problem: Any) -> str | None:
+        if (reason := graph_refusal(problem, "CausalPINN")) is not None:
+            return reason
         nf: NormalForm = problem.normal_form
         reason = lowering_refusal(nf)
         if reason is not None:

@@ -28,7 +28,7 @@ from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.lagrangian import Crossing, LagrangianApproximation
 from pinnkit.lower.relabelled import RelabelledApproximation, make_part
 from pinnkit.lower.residuals import lowering_refusal
-from pinnkit.solvers.base import AbstractSolver, Answer, Env, unknowns_refusal
+from pinnkit.solvers.base import AbstractSolver, Answer, Env, graph_refusal, unknowns_refusal
 from pinnkit.solvers.causal_pinn import CausalPINN
 from pinnkit.solvers.causal_state import SOLVED, CausalState
 from pinnkit.solvers.collocation import load_parameters
@@ -98,6 +98,8 @@ class LagrangianPINN(AbstractSolver):
             raise TypeError(f"LagrangianPINN: engine={self.engine!r} must be a CausalPINN")
 
     def supports(self, problem: Any) -> str | None:
+        if (reason := graph_refusal(problem, "LagrangianPINN")) is not None:
+            return reason
         nf: NormalForm = problem.normal_form
         reason = lowering_refusal(nf)
         if reason is not None:

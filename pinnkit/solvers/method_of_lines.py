@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pinnkit.classical import Reference, solve_reference, supports
 from pinnkit.errors import SolveError, Status, UnsupportedProblemError
-from pinnkit.solvers.base import AbstractSolver, Answer, Env
+from pinnkit.solvers.base import AbstractSolver, Answer, Env, graph_refusal
 
 __all__ = ["MethodOfLines", "MethodOfLinesState"]
 
@@ -89,6 +89,8 @@ class MethodOfLines(AbstractSolver):
             raise ValueError("MethodOfLines: " + "; ".join(faults))
 
     def supports(self, problem: Any) -> str | None:
+        if (reason := graph_refusal(problem, "MethodOfLines")) is not None:
+            return reason
         return supports(problem.normal_form)
 
     def init(self, problem: Any, env: Env) -> MethodOfLinesState:

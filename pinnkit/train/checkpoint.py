@@ -20,7 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["ArchiveError", "plain_copy", "read_archive", "write_archive", "write_atomically"]
+__all__ = [
+    "ArchiveError",
+    "archive_kind",
+    "plain_copy",
+    "read_archive",
+    "write_archive",
+    "write_atomically",
+]
 
 TENSORS = "tensors.pt"
 RECORD = "record.json"
@@ -91,6 +98,18 @@ def read_archive(
     if not isinstance(tensors, dict):
         raise ArchiveError(f"{name}: its tensors are no dictionary")
     return record, tensors
+
+
+def archive_kind(path: str | os.PathLike[str]) -> str | None:
+    """What the archive's record says it is; None for a file that is no archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(RECORD).file_size > LARGEST_RECORD:
+                return None
+            record = json.loads(archive.read(RECORD).decode("utf-8"))
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    return record.get("format") if isinstance(record, dict) else None
 
 
 def plain_copy(value: Any, where: str) -> Any:

@@ -1,0 +1,214 @@
+"""Learn an operator on graphs, and judge it on graphs that training never saw.
+
+In    a declaration, a `ConvergentGraphSolver`, data, the common knobs.
+Out   a `GraphOperator`.
+Next  `pinnkit.driver.solve` calls this for graphs with `data=`.
+
+`ok` means: the stated quantile of the relative L2 errors on held-out graphs, against the exact solver, is
+below the tolerance. With given targets there is no ground truth beyond the data, and `ok` is None.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from pinnkit.errors import Evidence, Status
+from pinnkit.graphs.baselines import count_parameters
+from pinnkit.solution.estimate import Stats
+from pinnkit.solution.graph_operator import GraphOperator, HeldOut, predict_batch
+from pinnkit.solution.resume import Checkpointing, take_snapshot
+from pinnkit.solution.solution import Snapshot
+from pinnkit.solution.summary import peak_memory
+from pinnkit.solution.verification import DEFAULT_TOL
+from pinnkit.solvers.base import Env
+from pinnkit.solvers.convergent_graph_solver import ConvergentGraphSolver
+from pinnkit.solvers.graph_training import GraphTask, LearningState
+from pinnkit.train.callbacks import History, Progress
+from pinnkit.train.checkpoint import plain_copy, read_archive
+from pinnkit.train.interrupt import on_interrupt
+from pinnkit.train.loop import Callback, Iteration, iterate
+
+__all__ = ["learn"]
+
+FEWEST_JUDGED = 10  # held-out graphs below which a quantile says little
+TOGETHER = 64  # graphs predicted at once
+CHECKPOINT = "pinnkit checkpoint"
+
+
+def learn(
+    problem: Any,
+    solver: ConvergentGraphSolver,
+    env: Env,
+    *,
+    data: Any,
+    callback: Callback | None = None,
+    show: Progress | None = None,
+    checkpoint: Checkpointing | None = None,
+    resume: Any = None,
+    verify: bool = True,
+) -> GraphOperator:
+    """The trained operator with its verdict.
+
+    Args:
+        problem: A `GraphSystem`, a `GraphTarget`, or a problem class of one.
+        solver: The method.
+        env: Device, precision, seed, limits.
+        data: A list of graphs, or a function seed -> list of graphs that draws new ones.
+        callback, show, checkpoint, resume, verify: As in `pinnkit.solve`.
+    """
+    started = time.perf_counter()
+    task = GraphTask.make(problem.system, solver, data)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(env.seed % 2**63)
+        state = solver.init(task, env)
+        history = History()
+        if resume is not None:
+            history = _resume(resume, state, env, _name(problem))
+        loop = iterate(
+            solver,
+            task,
+            state,
+            max_steps=env.max_steps,
+            time_limit=env.time_limit,
+            started=started,
+        )
+        _run(loop, history, callback, show, checkpoint, _name(problem), env)
+    seconds = time.perf_counter() - started
+    stopped_by = loop.stopped_by or Status.INTERRUPTED
+    held = _judge(state, env.tol or DEFAULT_TOL, verify)
+    return GraphOperator(
+        problem=problem,
+        form=task.form,
+        solver=solver,
+        module=state.module.eval(),
+        plan=state.plan,
+        arguments=None if solver.network is not None else state.arguments,
+        held_out=held,
+        status=_status(stopped_by, held, given=task.target is not None, verified=verify),
+        history=history,
+        stats=Stats(
+            seconds=seconds,
+            steps=state.step,
+            parameters=count_parameters(state.module),
+            points=len(state.training),
+            peak_memory=peak_memory(env.device),
+            stopped_by=stopped_by,
+            verification_seconds=time.perf_counter() - started - seconds,
+        ),
+        snapshot=take_snapshot(state, env.generator, {}),
+        device=env.device,
+        dtype=env.dtype,
+    )
+
+
+def _run(
+    loop: Iteration,
+    history: History,
+    callback: Callback | None,
+    show: Progress | None,
+    checkpoint: Checkpointing | None,
+    name: str,
+    env: Env,
+) -> None:
+    def save() -> None:
+        if checkpoint is not None:
+            snapshot = take_snapshot(loop.state, env.generator, {})
+            checkpoint.write(snapshot, history, name, ConvergentGraphSolver.__name__)
+
+    with on_interrupt(lambda: loop.stop(Status.INTERRUPTED)):
+        for info in loop:
+            history(info)
+            if show is not None:
+                show(info)
+            if callback is not None and callback(info):
+                loop.stop(Status.INTERRUPTED)
+            if checkpoint is not None and info.step % checkpoint.every == 0:
+                save()
+        save()
+
+
+def _judge(state: LearningState, tol: float, verify: bool) -> HeldOut:
+    """Errors on the held-out graphs and the quantile of them."""
+    solver, target = state.solver, state.task.target
+    errors = held_out_errors(state) if verify else np.zeros(0)
+    evidence = Evidence.NONE if target is not None else Evidence.REFERENCE
+    if len(errors) == 0:
+        reason = "no graph was held out" if verify else "nobody was asked to judge it"
+        return HeldOut(errors, solver.quantile, np.nan, tol, Evidence.NONE, reason)
+    error = float(np.quantile(errors, solver.quantile, method="higher"))
+    if target is not None:
+        reason = f"{target} is given by data, and these are all that is known of it"
+    elif len(errors) < FEWEST_JUDGED:
+        reason = (
+            f"{len(errors)} held-out graphs are too few for a quantile; {FEWEST_JUDGED} are needed"
+        )
+    else:
+        reason = "the exact solver gives other values" if not error <= tol else ""
+    return HeldOut(errors, solver.quantile, error, tol, evidence, reason)
+
+
+def held_out_errors(state: LearningState) -> np.ndarray:
+    """Per graph the relative L2 error, the largest over the columns; for classes the share of wrong rows."""
+    found: list[float] = []
+    for start in range(0, len(state.judged), TOGETHER):
+        batch = state.batch_of(state.judged[start : start + TOGETHER])
+        y, _ = predict_batch(state.module, state.plan, batch)
+        assert batch.targets is not None
+        if state.plan.classes:
+            wrong = (y.argmax(1) != batch.targets).double()[:, None]
+            off, size = wrong, torch.ones_like(wrong)
+        else:
+            target = batch.targets.double()
+            if state.plan.mapped:
+                y = (y - batch.offset.double()) / batch.scale.double()
+            off, size = (y - target).square(), target.square()
+        count = batch.arcs.n_graphs
+        sums = [
+            torch.zeros(count, v.shape[1], dtype=torch.float64, device=v.device).index_add(
+                0, batch.row_graph, v
+            )
+            for v in (off, size)
+        ]
+        part = sums[0] / torch.where(sums[1] > 0, sums[1], torch.ones_like(sums[1]))
+        part = part if state.plan.classes else part.sqrt()
+        found += part.amax(1).tolist()
+    return np.array(found)
+
+
+def _status(stopped_by: Status, held: HeldOut, *, given: bool, verified: bool) -> Status:
+    if stopped_by in (Status.DIVERGED, Status.INTERRUPTED):
+        return stopped_by
+    if given:
+        return Status.NO_GROUND_TRUTH
+    if held.evidence is Evidence.REFERENCE and len(held.errors) >= FEWEST_JUDGED:
+        return Status.OK if held.error <= held.tol else Status.INACCURATE
+    if verified or stopped_by is Status.OK:
+        return Status.UNVERIFIED
+    return stopped_by
+
+
+def _name(problem: Any) -> str:
+    return repr(problem.system)
+
+
+def _resume(source: Any, state: LearningState, env: Env, name: str) -> History:
+    """Go on from an operator or from a checkpoint's file."""
+    if isinstance(source, GraphOperator):
+        snapshot, history = source.snapshot, source.history
+        theirs, method = _name(source.problem), ConvergentGraphSolver.__name__
+        if snapshot is None:
+            raise ValueError("this operator does not hold the state of its training")
+    else:
+        record, tensors = read_archive(source, kind=CHECKPOINT, device=env.device)
+        theirs, method = str(record["problem"]), str(record["solver"])
+        history = History.from_state(record["history"])
+        snapshot = Snapshot(int(record["step"]), tensors["state"], tensors["generator"].cpu())
+    if theirs != name or method != ConvergentGraphSolver.__name__:
+        raise ValueError("resume= belongs to another problem or solver; use warm_start=")
+    state.load_state_dict(plain_copy(snapshot.state, "state"))
+    env.generator.set_state(snapshot.generator)
+    return History.from_state(history.to_state())
