@@ -3,7 +3,7 @@
     python benchmarks/graph_exact.py [--sizes 1000 10000 100000] [--data FOLDER]
 
 Prints the tables of docs/graphs.md. Networks are made beforehand and not counted (Delaunay takes longer
-than the solve). `--data` is a folder with `F42A_node1.dat` and its companions.
+than the solve). `--data` is a folder with `porenets/F42A_node1.dat` and its companions.
 """
 
 from __future__ import annotations
@@ -144,12 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000])
-    parser.add_argument("--data", type=pathlib.Path, help="folder of the F42A files")
+    parser.add_argument("--data", type=pathlib.Path, help="folder with porenets/F42A_*.dat")
     options = parser.parse_args(arguments)
     print(hardware())
     networks = {n: pore_network(n, seed=0) for n in options.sizes}
     if options.data is not None:
-        networks[-1] = read_statoil(options.data, "F42A")
+        networks[-1] = read_statoil(options.data / "porenets", "F42A")
     names = {n: "F42A sand pack" if n < 0 else "random network" for n in networks}
     with measured("pore networks, float64"):
         head = ["network", "pores", "throats", "method", "iterations", "relative residual"]
