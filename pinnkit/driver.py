@@ -48,9 +48,9 @@ from pinnkit.solvers.graph_solving import residual_of_values, solve_on_graph, ve
 from pinnkit.solvers.series_learning import choose_for_series, is_stochastic, learn_series
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.checkpoint import archive_kind
-from pinnkit.train.interrupt import on_interrupt
 from pinnkit.train.knobs import check_dtype, check_knobs, read_place
-from pinnkit.train.loop import Callback, Iteration, iterate
+from pinnkit.train.loop import Callback, Iteration, StepInfo, iterate
+from pinnkit.train.run import run
 
 __all__ = [
     "choose_solver",
@@ -363,37 +363,31 @@ def _train(
     callback: Callback | None,
     show: Progress | None,
 ) -> bool:
-    """Run the loop to its end; True if Ctrl-C ended it."""
-    pressed = False
-
-    def press() -> None:
-        nonlocal pressed
-        pressed = True
-        loop.stop(Status.INTERRUPTED)
+    """Run the loop to its end, with looks at the error; True if Ctrl-C ended it."""
 
     def save() -> None:
         if saving is not None:
             snapshot = take_snapshot(loop.state, generator, watch.to_state())
             saving.write(snapshot, history, fingerprint(system.normal_form), type(solver).__name__)
 
-    with on_interrupt(press):
-        for info in loop:
-            history(info)
-            if show is not None:
-                show(info)
-            if callback is not None and callback(info):
-                loop.stop(Status.INTERRUPTED)
-            complete = watch.applies and solver.complete(system, loop.state)
-            if loop.stopped_by is None and watch.due(info.step, loop.seconds, complete=complete):
-                found = solver.finish(system, loop.state)
-                error = watch.look(found.approximation, info.step, loop.seconds, loop.left)
-                history.note_estimate(info.step, loop.seconds, error)
-                if watch.reached(error):
-                    loop.stop(Status.OK)
-            if saving is not None and info.step % saving.every == 0:
-                save()
-        save()
-    return pressed
+    def look(info: StepInfo) -> None:
+        complete = watch.applies and solver.complete(system, loop.state)
+        if loop.stopped_by is None and watch.due(info.step, loop.seconds, complete=complete):
+            found = solver.finish(system, loop.state)
+            error = watch.look(found.approximation, info.step, loop.seconds, loop.left)
+            history.note_estimate(info.step, loop.seconds, error)
+            if watch.reached(error):
+                loop.stop(Status.OK)
+
+    return run(
+        loop,
+        history,
+        show=show,
+        callback=callback,
+        look=look,
+        save=save,
+        every=1 if saving is None else saving.every,
+    )
 
 
 def _judge(

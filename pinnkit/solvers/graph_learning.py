@@ -29,8 +29,8 @@ from pinnkit.solvers.convergent_graph_solver import ConvergentGraphSolver
 from pinnkit.solvers.graph_training import GraphTask, LearningState
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.checkpoint import plain_copy, read_archive
-from pinnkit.train.interrupt import on_interrupt
 from pinnkit.train.loop import Callback, Iteration, iterate
+from pinnkit.train.run import run
 
 __all__ = ["learn"]
 
@@ -119,16 +119,8 @@ def _run(
             snapshot = take_snapshot(loop.state, env.generator, {})
             checkpoint.write(snapshot, history, name, ConvergentGraphSolver.__name__)
 
-    with on_interrupt(lambda: loop.stop(Status.INTERRUPTED)):
-        for info in loop:
-            history(info)
-            if show is not None:
-                show(info)
-            if callback is not None and callback(info):
-                loop.stop(Status.INTERRUPTED)
-            if checkpoint is not None and info.step % checkpoint.every == 0:
-                save()
-        save()
+    every = 1 if checkpoint is None else checkpoint.every
+    run(loop, history, show=show, callback=callback, save=save, every=every)
 
 
 def _judge(state: LearningState, tol: float, verify: bool) -> HeldOut:

@@ -32,8 +32,8 @@ from pinnkit.solvers.base import Env
 from pinnkit.solvers.sparse_fixed_point import SparseFixedPoint, SparseFixedPointState
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.checkpoint import plain_copy, read_archive
-from pinnkit.train.interrupt import on_interrupt
 from pinnkit.train.loop import Callback, iterate
+from pinnkit.train.run import run
 
 __all__ = ["residual_of_values", "solve_on_graph", "verify_on_graph"]
 
@@ -79,16 +79,8 @@ def solve_on_graph(
             snapshot = take_snapshot(state, env.generator, {})
             checkpoint.write(snapshot, history, name, type(solver).__name__)
 
-    with on_interrupt(lambda: loop.stop(Status.INTERRUPTED)):
-        for info in loop:
-            history(info)
-            if show is not None:
-                show(info)
-            if callback is not None and callback(info):
-                loop.stop(Status.INTERRUPTED)
-            if checkpoint is not None and info.step % checkpoint.every == 0:
-                save()
-    save()
+    every = 1 if checkpoint is None else checkpoint.every
+    run(loop, history, show=show, callback=callback, save=save, every=every)
     seconds = time.perf_counter() - started
     stopped_by = loop.stopped_by or Status.INTERRUPTED
     found = _judge(state, solver, env, verify)

@@ -21,8 +21,8 @@ from pinnkit.solution.summary import peak_memory
 from pinnkit.solvers.base import AbstractSolver, Env
 from pinnkit.solvers.neural_sde import NeuralSDE
 from pinnkit.train.callbacks import History, Progress
-from pinnkit.train.interrupt import on_interrupt
 from pinnkit.train.loop import Callback, iterate
+from pinnkit.train.run import run
 
 __all__ = ["choose_for_series", "is_stochastic", "learn_series"]
 
@@ -83,13 +83,7 @@ def learn_series(
             time_limit=env.time_limit,
             started=started,
         )
-        with on_interrupt(lambda: loop.stop(Status.INTERRUPTED)):
-            for info in loop:
-                history(info)
-                if show is not None:
-                    show(info)
-                if callback is not None and callback(info):
-                    loop.stop(Status.INTERRUPTED)
+        run(loop, history, show=show, callback=callback)
         module = solver.finish(system, state)
     stopped_by = loop.stopped_by or Status.INTERRUPTED
     kept = (Status.DIVERGED, Status.INTERRUPTED)

@@ -1,0 +1,61 @@
+"""Run a loop to its end: history, progress, the user's callback, checkpoints, Ctrl-C.
+
+In    an `Iteration`, where to write its history, whom to tell, how to save.
+Out   whether Ctrl-C ended it; the state is the loop's.
+Next  `pinnkit.driver` and the solvers that learn from graphs or series judge what was reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pinnkit.errors import Status
+from pinnkit.train.callbacks import History, Progress
+from pinnkit.train.interrupt import on_interrupt
+from pinnkit.train.loop import Callback, Iteration, StepInfo
+
+__all__ = ["run"]
+
+
+def run(
+    loop: Iteration,
+    history: History,
+    *,
+    show: Progress | None = None,
+    callback: Callback | None = None,
+    look: Callable[[StepInfo], None] | None = None,
+    save: Callable[[], None] | None = None,
+    every: int = 1,
+) -> bool:
+    """Run the loop to its end; True if Ctrl-C ended it.
+
+    Args:
+        loop: Of `train.loop.iterate`.
+        history: Gets every step.
+        show: Shows progress.
+        callback: The user's; True ends the loop as INTERRUPTED.
+        look: Called after both, and may stop the loop.
+        save: Writes a checkpoint: after every `every`-th step and at the end.
+        every: See `save`.
+    """
+    pressed = False
+
+    def press() -> None:
+        nonlocal pressed
+        pressed = True
+        loop.stop(Status.INTERRUPTED)
+
+    with on_interrupt(press):
+        for info in loop:
+            history(info)
+            if show is not None:
+                show(info)
+            if callback is not None and callback(info):
+                loop.stop(Status.INTERRUPTED)
+            if look is not None:
+                look(info)
+            if save is not None and info.step % every == 0:
+                save()
+        if save is not None:
+            save()
+    return pressed
