@@ -113,6 +113,8 @@ class LagrangianApproximation:
         slopes: list[Any] = [*form.gradient, *form.drift]
         self._slopes = LabelFunction(form, inner, slopes)
         self._jacobian = LabelFunction(form, inner, [form.jacobian])
+        shift = form.position[0] - nf.space[0]
+        self._step = LabelFunction(form, inner, [shift, form.jacobian])  # Newton's, in one dimension
         self._compiled: dict[Any, LabelFunction] = {}
 
     # -- values ------------------------------------------------------------------------------------
@@ -179,13 +181,21 @@ class LagrangianApproximation:
         here[:, self._space] = wrapped
         return labels + torch.stack(self._shift(here), 1) - points[:, self._space]
 
+    def _offset_and_slope(self, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """X - x and J for labels along one axis that may lie outside the box, in one pass."""
+        column = self._space[0]
+        here = points.clone()
+        here[:, column] = self.wrapped(labels[:, None])[:, 0]
+        shift, slope = self._step(here)
+        return labels + shift - points[:, column], slope
+
     def _bracketed(self, points: Tensor) -> Tensor:  # shape: (n, 1)
         """Newton's steps where they stay between two labels known to enclose the root, else halving."""
         low, high = self.form.nf.bounds[self.form.nf.space[0]]
         length = high - low
         x = points[:, self._space[0]]
         y = self._inside(x[:, None] - self._offset(points, x[:, None]))[:, 0]
-        r = self._offset(points, y[:, None])[:, 0]
+        r, slope = self._offset_and_slope(points, y)
         if bool(self._periodic[0]):
             periods = torch.ceil(r.abs() / length) * length
             left, right = torch.where(r > 0, y - periods, y), torch.where(r > 0, y, y + periods)
@@ -199,23 +209,21 @@ class LagrangianApproximation:
             active = active[right[active] - left[active] > size[active]]
             if not len(active):
                 break
-            here, now = points[active], y[active]
-            at = here.clone()
-            at[:, self._space[0]] = self.wrapped(now[:, None])[:, 0]
-            slope = self.jacobian(at)
-            a, b = left[active], right[active]
-            step = now - r[active] / slope
+            here, before, a, b = points[active], r[active], left[active], right[active]
+            step = y[active] - before / slope[active]
             step = torch.where((step > a) & (step < b), step, 0.5 * (a + b))
-            new = self._offset(here, step[:, None])[:, 0]
-            # Halve where Newton's step gained little: it may creep along a flat part of the map.
-            slow = new.abs() > 0.5 * r[active].abs()
+            new, steep = self._offset_and_slope(here, step)
             a, b = torch.where(new > 0, a, step), torch.where(new > 0, step, b)
-            if bool(slow.any()):
-                middle = torch.where(slow, 0.5 * (a + b), step)
-                new = torch.where(slow, self._offset(here, middle[:, None])[:, 0], new)
-                step = middle
-                a, b = torch.where(new > 0, a, step), torch.where(new > 0, step, b)
+            # Halve where Newton's step gained little: it may creep along a flat part of the map.
+            slow = torch.nonzero(new.abs() > 0.5 * before.abs()).squeeze(1)
+            if len(slow):
+                step[slow] = 0.5 * (a[slow] + b[slow])
+                new[slow], steep[slow] = self._offset_and_slope(here[slow], step[slow])
+                above = new[slow] > 0
+                a[slow] = torch.where(above, a[slow], step[slow])
+                b[slow] = torch.where(above, step[slow], b[slow])
             left[active], right[active], y[active], r[active] = a, b, step, new
+            slope[active] = steep
         return y[:, None]
 
     def _newton(self, points: Tensor) -> Tensor:  # shape: (n, k)
