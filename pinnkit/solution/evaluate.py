@@ -30,7 +30,7 @@ __all__ = [
     "user_fields",
 ]
 
-CHUNK = 16384  # points evaluated at once where no gradient is wanted: bounds the memory of jets
+CHUNK = 50_000  # points evaluated at once where no gradient is wanted: bounds the memory of jets
 
 
 def in_problem_symbols(nf: NormalForm, expr: Any) -> Any:
