@@ -12,6 +12,7 @@ VENV    ?= .venv
 BIN     := $(VENV)/bin
 RUN     := $(BIN)/python
 OUT     ?= out
+SHARE   ?= --numprocesses=auto --dist=worksteal
 
 .PHONY: demo test slow lint docs bench clean
 
@@ -19,7 +20,7 @@ demo: $(VENV)/.pinnkit
 	$(RUN) benchmarks/demo.py --out $(OUT) --picture docs/burgers.png
 
 test: $(VENV)/.pinnkit-dev
-	$(RUN) -m pytest $(PYTEST)
+	$(RUN) -m pytest $(SHARE) $(PYTEST)
 
 slow: $(VENV)/.pinnkit-dev
 	$(RUN) -m pytest --runslow $(PYTEST)
@@ -34,7 +35,7 @@ docs: $(VENV)/.pinnkit-dev
 
 bench: $(VENV)/.pinnkit-dev
 	for row in accuracy causal_pinn lagrangian_pinn spectral_mixture_gp convergent_graph peers references jets \
-	    jacobian_rows step_time race honesty estimates declarations resume; do \
+	    jacobian_rows step_time race honesty estimates declarations resume ranks; do \
 	    echo "== benchmarks/$$row.py"; $(RUN) benchmarks/$$row.py || exit 1; done
 
 clean:

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 # A fixed thread count makes floating-point sums, and so trained parameters, the same from run to
-# run; more threads than cores would only make the small matrices of the suite slower.
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or min(2, os.cpu_count() or 1)))
+# run; more threads than cores would only make the small matrices of the suite slower. Where the
+# suite is shared out to a process per core, one thread each is all there is.
+_PER_PROCESS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or _PER_PROCESS))
 
 # Figures are drawn into files only; without this a display would be looked for.
 os.environ.setdefault("MPLBACKEND", "Agg")
