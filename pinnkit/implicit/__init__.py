@@ -8,14 +8,18 @@ from pinnkit.implicit.layers import differentiable, fixed_point, least_squares, 
 from pinnkit.implicit.levenberg_marquardt import LevenbergMarquardt
 from pinnkit.implicit.linear import Direct
 from pinnkit.implicit.lipschitz import Affine, Elementwise, layers_of, lipschitz
+from pinnkit.implicit.lsmr import LSMR
 from pinnkit.implicit.maps import Anderson, Picard
 from pinnkit.implicit.newton import Broyden, Newton
+from pinnkit.implicit.preconditioners import Factors, Jacobi
 from pinnkit.implicit.record import ConvergenceError, Record
+from pinnkit.implicit.sparse_jacobian import SparseDirect
 from pinnkit.implicit.systems import linear_solve
 
 __all__ = [
     "CG",
     "GMRES",
+    "LSMR",
     "AbstractMethod",
     "Affine",
     "Anderson",
@@ -27,12 +31,15 @@ __all__ = [
     "Direct",
     "Elementwise",
     "Exact",
+    "Factors",
+    "Jacobi",
     "JacobianFree",
     "LevenbergMarquardt",
     "Newton",
     "Phantom",
     "Picard",
     "Record",
+    "SparseDirect",
     "Unrolled",
     "certify",
     "differentiable",

@@ -11,10 +11,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import final
 
+import torch
 from torch import Tensor
 
 from pinnkit.implicit.equation import Equation, implicit, wants_gradient
-from pinnkit.implicit.linear import AbstractLinearSolver
+from pinnkit.implicit.iteration import is_count
+from pinnkit.implicit.linear import AbstractLinearSolver, check_linear
 from pinnkit.implicit.record import Record
 
 __all__ = ["AbstractBackward", "Exact", "JacobianFree", "Phantom", "Unrolled"]
@@ -40,17 +42,26 @@ class Exact(AbstractBackward):
     """The implicit function theorem: one linear solve, memory independent of the iterations.
 
     Args:
-        linear: Solves with the (transposed) Jacobian; None: direct up to 128 unknowns per sample,
-            then GMRES. `CG()` where the Jacobian is symmetric and definite.
+        linear: Solves with the (transposed) Jacobian; `CG()` where it is symmetric and definite. None: the
+            pattern of Newton's `SparseDirect`; else direct up to 128 unknowns per sample, then by
+            products, with Newton's preconditioner: GMRES, for least squares CG.
     """
 
     linear: AbstractLinearSolver | None = None
+
+    def __post_init__(self) -> None:
+        check_linear(self.linear, owner="Exact")
 
     def attach(
         self, equation: Equation, z0: Tensor, params: tuple[Tensor, ...]
     ) -> tuple[Tensor, Record]:
         linear = equation.linear if self.linear is None else self.linear
-        return implicit(replace(equation, linear=linear, warn=wants_gradient(params)), z0, *params)
+        # Said by the user of the Jacobian's inverse; transposed with it.
+        helper = linear.precondition if isinstance(linear, AbstractLinearSolver) else None
+        equation = replace(
+            equation, linear=linear, warn=wants_gradient(params), precondition=helper
+        )
+        return implicit(equation, z0, *params)
 
 
 @final
@@ -71,7 +82,7 @@ class Phantom(AbstractBackward):
     damping: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 < self.damping <= 1:
+        if not is_count(self.steps) or self.steps < 1 or not 0 < self.damping <= 1:
             raise ValueError(
                 f"Phantom: steps={self.steps} must be at least 1, damping={self.damping} in (0, 1]"
             )
@@ -120,4 +131,10 @@ class Unrolled(AbstractBackward):
     def attach(
         self, equation: Equation, z0: Tensor, params: tuple[Tensor, ...]
     ) -> tuple[Tensor, Record]:
+        functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+        if any(map(functorch.is_batchedtensor, (z0, *params))):
+            raise ValueError(
+                "backward=Unrolled() does not work under torch.vmap: the loop ends where the data say"
+                " so. Use Exact(), or let dimension 0 be the samples without vmap."
+            )
         return equation.find(equation, z0, params)

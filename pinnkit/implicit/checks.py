@@ -13,10 +13,19 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from pinnkit.implicit.jacobian import linearised
 
-__all__ = ["as_function", "check_captures", "check_samples", "check_start", "uncompiled"]
+__all__ = [
+    "as_function",
+    "check_captures",
+    "check_finite",
+    "check_samples",
+    "check_start",
+    "numbers",
+    "uncompiled",
+]
 
 Function = Callable[..., Tensor]
 C = TypeVar("C", bound=Callable[..., Any])
@@ -41,7 +50,7 @@ def uncompiled(door: C) -> C:
 def as_function(
     f: Any, params: tuple[Tensor, ...], *, name: str
 ) -> tuple[Function, tuple[Tensor, ...]]:
-    """f and its parameters; a module's own parameters come last, so that gradients reach them."""
+    """f and its parameters; a module's parameters and buffers come last, so that gradients reach them."""
     for k, p in enumerate(params):
         if not isinstance(p, Tensor):
             raise TypeError(
@@ -53,7 +62,8 @@ def as_function(
     if not isinstance(f, nn.Module):
         function: Any = f
         return function, params
-    own: dict[str, Tensor] = dict(f.named_parameters())
+    # Buffers, too: under `torch.vmap` over an ensemble of modules each has its own.
+    own: dict[str, Tensor] = {**dict(f.named_parameters()), **dict(f.named_buffers())}
     count = len(params)
 
     def call(z: Tensor, *both: Tensor) -> Any:
@@ -64,12 +74,13 @@ def as_function(
 
 
 def check_start(z0: Any, *, name: str) -> None:
-    """z0 is a real floating-point tensor whose first dimension counts samples."""
+    """z0 is a tensor of single or double precision whose first dimension counts samples."""
     if not isinstance(z0, Tensor):
         raise TypeError(f"{name} is of type {type(z0).__name__}; it must be a tensor.")
-    if not z0.is_floating_point():
+    if z0.dtype not in (torch.float64, torch.float32):
         raise TypeError(
-            f"{name} has dtype {z0.dtype}; it must be real and floating, as float64 is."
+            f"{name} has dtype {z0.dtype}; it must be real and floating, float64 or float32: half"
+            " precision has no linear algebra, complex unknowns are pairs of real ones."
         )
     if z0.ndim == 0:
         raise ValueError(
@@ -84,47 +95,105 @@ def check_captures(
     *,
     name: str,
     same_shape: bool,
-) -> None:
-    """One evaluation on detached tensors: the shape is right, and no gradient comes from elsewhere.
+) -> Tensor:
+    """One evaluation on plain tensors: the shape is right, and no gradient comes from elsewhere.
+
+    Returns its numbers.
 
     A tensor that the function captures is a constant to the implicit function theorem: where it
     requires a gradient, that gradient would silently be zero.
     """
-    inputs = [t.detach() for t in (z0, *params)]
+    inputs = [_plain(t) for t in (z0, *params)]
+    before = [None if t.is_inference() else t._version for t in inputs]
     y: Any = function(*inputs)
+    if before != [None if t.is_inference() else t._version for t in inputs]:
+        raise ValueError(
+            f"{name} changed one of its arguments in place; it must return a new tensor. (Of a module its"
+            " buffers are arguments, too: batch normalisation needs .eval().)"
+        )
     if not isinstance(y, Tensor):
         raise TypeError(f"{name} returned {type(y).__name__}; it must return a tensor.")
-    if (y.shape != z0.shape) if same_shape else (y.ndim == 0 or len(y) != len(z0)):
+    shape = inputs[0].shape
+    if (y.shape != shape) if same_shape else (y.ndim == 0 or len(y) != shape[0]):
         wanted = "the same shape" if same_shape else "one row per sample"
         raise ValueError(
-            f"{name} turned shape {tuple(z0.shape)} into {tuple(y.shape)}; it must return {wanted}."
+            f"{name} turned shape {tuple(shape)} into {tuple(y.shape)}; it must return {wanted}."
         )
     if y.dtype != z0.dtype:
         raise ValueError(
             f"{name} returned {y.dtype} for {z0.dtype}; give z0 and params the same dtype."
         )
-    level = torch._C._functorch.maybe_get_level  # pyright: ignore[reportAttributeAccessIssue]
-    foreign = level(y) > max(map(level, inputs))
-    if y.requires_grad or foreign:
-        why = "is under a torch.func transform" if foreign else "requires grad"
+    why = _wants_gradient(y)
+    if why is not None:
         raise ValueError(
             f"{name} uses a tensor that {why} but is not among params, so that its gradient would be"
             f" zero. Pass it, as in {name}(z, a) with params a; detach() it if it is a constant; pass"
             " a module itself instead of a function that calls it."
         )
+    return numbers(y)
+
+
+def _wants_gradient(y: Tensor) -> str | None:
+    """Why the value of plain tensors is not a constant, at any level of `torch.func`."""
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    if y.requires_grad and not functorch.is_functorch_wrapped_tensor(y):
+        return "requires grad"
+    while True:
+        moved = forward_ad.unpack_dual(y).tangent is not None
+        if y.requires_grad or moved or functorch.is_batchedtensor(y):
+            return "is under a torch.func transform"
+        if not functorch.is_functorch_wrapped_tensor(y):
+            return None
+        y = functorch.get_unwrapped(y)
+
+
+def check_finite(tensor: Tensor, *, name: str) -> None:
+    """Every number of it, also where it is under `torch.vmap`."""
+    entries = numbers(tensor)
+    if not bool(torch.isfinite(entries).all()):
+        count = int((~torch.isfinite(entries)).sum())
+        raise ValueError(f"{name} is not finite in {count} of its {entries.numel()} entries.")
+
+
+def numbers(tensor: Tensor) -> Tensor:
+    """All that is inside the wrappers of `torch.func`."""
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor.detach()
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The numbers alone; of a vmapped dimension the first slice."""
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        inner = functorch.get_unwrapped(tensor)
+        if functorch.is_batchedtensor(tensor):
+            inner = inner.select(functorch.maybe_get_bdim(tensor), 0)
+        tensor = inner
+    return forward_ad.unpack_dual(tensor).primal.detach()
 
 
 def check_samples(function: Function, z: Tensor, params: tuple[Tensor, ...]) -> None:
-    """One product with the transposed Jacobian: sample 0 of the result depends on sample 0 of z only."""
+    """Products with the transposed Jacobian: half of the values depend on their own samples only.
+
+    The halves are those of the Thue-Morse sequence, which no shift and no period leaves as it is: any
+    systematic coupling crosses them. Small batches are looked at from both sides.
+    """
     if len(z) < 2:
         return
     y, pull = linearised(lambda z: function(z, *params), z)
     count = torch.arange(1, y.shape[1:].numel() + 1, dtype=y.dtype, device=y.device)
-    u = torch.zeros_like(y)
-    u[0] = torch.cos(count).reshape(y.shape[1:])  # no pattern that a mean or a difference removes
-    others = pull(u)[1:]
-    if bool(((others != 0) & torch.isfinite(others)).any()):
-        raise ValueError(
-            "sample 0 of the function depends on other samples, but dimension 0 counts independent"
-            " samples. Give a coupled system one leading dimension more: z0[None]."
-        )
+    probe = torch.cos(count).reshape(y.shape[1:])  # no pattern that a mean or a difference removes
+    parity = torch.arange(len(z), device=z.device)
+    for shift in (32, 16, 8, 4, 2, 1):
+        parity = parity ^ (parity >> shift)
+    parity = parity % 2 == 0
+    for half in (parity, ~parity)[: 2 if len(z) < 4 else 1]:
+        u = torch.where(half.reshape(-1, *[1] * (y.ndim - 1)), probe, 0)
+        others = pull(u)[~half]
+        if bool(((others != 0) & torch.isfinite(others)).any()):
+            raise ValueError(
+                "a sample of the function depends on other samples, but dimension 0 counts independent"
+                " samples. Give a coupled system one leading dimension more: z0[None]."
+            )

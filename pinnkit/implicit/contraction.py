@@ -51,6 +51,12 @@ class Contraction:
     rounding: Callable[..., Tensor] | None = None
     box: tuple[Tensor, Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.factor, Tensor) and not self.factor >= 0:
+            raise ValueError(f"Contraction: factor={self.factor} must not be negative")
+        if self.norm not in (2, math.inf):
+            raise ValueError(f"Contraction: norm={self.norm!r} must be 2 or math.inf")
+
     def judge(
         self,
         gap: Callable[..., Tensor],

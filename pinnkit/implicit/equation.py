@@ -20,8 +20,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pinnkit.implicit.jacobian import Jacobian
-from pinnkit.implicit.record import Record
+from pinnkit.implicit.jacobian import Jacobian, Map, linearised, primals
+from pinnkit.implicit.record import Record, flattened
 
 __all__ = ["Equation", "LinearSolver", "implicit", "wants_gradient"]
 
@@ -31,8 +31,13 @@ Function = Callable[..., Tensor]
 class LinearSolver(Protocol):
     """Solves with a linear map of the samples."""
 
-    def solve(self, matvec: Function, rhs: Tensor, *args: Tensor) -> Tensor:
-        """x with matvec(x, *args) = rhs, differentiable in rhs and args."""
+    def solve(
+        self, matvec: Function, rhs: Tensor, *args: Tensor, precondition: Function | None = None
+    ) -> Tensor:
+        """x with matvec(x, *args) = rhs, differentiable in rhs and args.
+
+        `precondition(v, *args)` resembles the inverse; it changes the work, not x.
+        """
         ...
 
 
@@ -47,6 +52,9 @@ class Equation:
         linear: Solves with dG/dz and its transpose.
         by_slices: Whether `function` cannot be batched by `torch.vmap` (it is anything at all).
         warn: Whether to say when a gradient is asked for where G = 0 was not reached.
+        jacobian: The matrices of `function` at (z, *params), where known in closed form.
+        precondition: (v, z, *params) -> something like (dG/dz)^-1 v, linear in v.
+        folds: Sizes of the vmapped dimensions that are folded into the samples, inner ones first.
     """
 
     optimality: Function
@@ -55,6 +63,9 @@ class Equation:
     linear: LinearSolver
     by_slices: bool = False
     warn: bool = False
+    jacobian: Function | None = None
+    precondition: Function | None = None
+    folds: tuple[int, ...] = ()
 
     def folded(self, size: int, dims: tuple[int | None, ...]) -> Equation:
         """The same equation with one more batch dimension folded into the samples.
@@ -66,12 +77,29 @@ class Equation:
             self,
             optimality=_batched(self.optimality, size, dims),
             function=fold(self.function, size, dims),
+            jacobian=None if self.jacobian is None else _batched(self.jacobian, size, dims),
+            precondition=self.precondition and _batched(self.precondition, size, dims, samples=2),
+            folds=(*self.folds, size),
         )
+
+    def on_rows(self, user: Map, shape: torch.Size) -> Map:
+        """A map of samples as the user sees them, made one of rows; `shape` is that of all samples."""
+        for size in self.folds:
+            user = _batched(user, size, ())
+        return lambda v: flattened(user(v.reshape(shape)))
 
 
 def implicit(equation: Equation, z0: Tensor | None, *params: Tensor) -> tuple[Tensor, Record]:
     """The root and its record; no gradient reaches z0."""
-    z, *entries = _Implicit.apply(equation, z0, *params)  # type: ignore[misc]
+    try:
+        z, *entries = _Implicit.apply(equation, z0, *params)  # type: ignore[misc]
+    except RuntimeError as error:
+        if "INTERNAL ASSERT" not in str(error) or "functorch" not in str(error):
+            raise
+        raise ValueError(
+            "the function uses a tensor that was made inside a torch.func transform and is not among"
+            " params. Pass it as one, constants too, or make it outside."
+        ) from error
     return z, Record(*entries)
 
 
@@ -115,7 +143,8 @@ class _Implicit(torch.autograd.Function):
         def transposed(u: Tensor, z: Tensor, *params: Tensor) -> Tensor:
             return Jacobian(lambda y: equation.optimality(y, *params), z).pull(u)
 
-        u = equation.linear.solve(transposed, -grads[0], z, *params)
+        helper = None if equation.precondition is None else _transposed(equation.precondition)
+        u = equation.linear.solve(transposed, -grads[0], z, *params, precondition=helper)
         chosen = [p for p, w in zip(params, wanted, strict=True) if w]
 
         def of_chosen(*some: Tensor) -> Tensor:
@@ -130,21 +159,23 @@ class _Implicit(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         equation: Equation = ctx.equation
-        z, *params = map(_alive, ctx.saved_tensors)
-        moved = tangents[2:]
-        change = torch.zeros_like(z)
-        for k, tangent in enumerate(moved):
-            if tangent is not None:
-
-                def of_one(p: Tensor, k: int = k) -> Tensor:
-                    return equation.optimality(z, *params[:k], p, *params[k + 1 :])
-
-                change = change + Jacobian(of_one, params[k]).push(tangent)
 
         def forward(v: Tensor, z: Tensor, *params: Tensor) -> Tensor:
             return Jacobian(lambda y: equation.optimality(y, *params), z).push(v)
 
-        return equation.linear.solve(forward, -change, z, *params), *([None] * len(Record._fields))
+        with primals([_alive(t) for t in ctx.saved_tensors]) as (z, *params):
+            change = torch.zeros_like(z)
+            for k, tangent in enumerate(tangents[2:]):
+                if tangent is not None:
+
+                    def of_one(p: Tensor, k: int = k) -> Tensor:
+                        return equation.optimality(z, *params[:k], p, *params[k + 1 :])
+
+                    change = change + Jacobian(of_one, params[k]).push(tangent)
+            dz = equation.linear.solve(
+                forward, -change, z, *params, precondition=equation.precondition
+            )
+        return dz, *([None] * len(Record._fields))
 
     @staticmethod
     def vmap(
@@ -163,17 +194,29 @@ class _Implicit(torch.autograd.Function):
         return outputs, (0,) * len(outputs)
 
 
+def _transposed(linear: Function) -> Function:
+    """The transpose in the first argument."""
+
+    def pull(v: Tensor, *args: Tensor) -> Tensor:
+        return linearised(lambda w: linear(w, *args), v)[1](v)
+
+    return pull
+
+
 def _alive(tensor: Tensor) -> Tensor:
     """What a `torch.func` transform that has ended wrapped: nested transforms refuse its wrapper."""
     return torch._C._functorch.unwrap_if_dead(tensor)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _batched(function: Function, size: int, dims: tuple[int | None, ...]) -> Function:
-    """`function` on samples in which a vmapped dimension is folded."""
+def _batched(
+    function: Function, size: int, dims: tuple[int | None, ...], *, samples: int = 1
+) -> Function:
+    """`function` on samples (its first arguments) in which a vmapped dimension is folded."""
 
-    def folded(z: Tensor, *params: Tensor) -> Tensor:
-        inner = torch.vmap(function, in_dims=(0, *dims))
-        return inner(z.unflatten(0, (size, -1)), *params).flatten(0, 1)
+    def folded(*args: Tensor) -> Tensor:
+        inner = torch.vmap(function, in_dims=(*[0] * samples, *dims))
+        rows = [z.unflatten(0, (size, -1)) for z in args[:samples]]
+        return inner(*rows, *args[samples:]).flatten(0, 1)
 
     return folded
 

@@ -10,17 +10,20 @@ method works sample by sample. Nothing here calls anything but the user's functi
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from pinnkit.implicit.jacobian import Jacobian, Map
 from pinnkit.implicit.record import ConvergenceError, Record, norms
 
-__all__ = ["AbstractMethod", "Rule", "State", "System", "default_rtol", "iterate"]
+__all__ = ["AbstractMethod", "Rule", "State", "System", "default_rtol", "is_count", "iterate"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,23 @@ class Rule:
     throw: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("rtol", "atol"):
+            if isinstance(value := getattr(self, name), bool) or not isinstance(value, Real):
+                raise TypeError(f"{name}={value!r} must be a number")
         faults = []
         if not 0 <= self.rtol < 1:
             faults.append(f"rtol={self.rtol} must lie in [0, 1)")
-        if not self.atol >= 0:
-            faults.append(f"atol={self.atol} must not be negative")
-        if self.max_steps < 1:
-            faults.append(f"max_steps={self.max_steps} must be at least 1")
+        if not 0 <= self.atol < math.inf:
+            faults.append(f"atol={self.atol} must be finite and not negative")
+        if not is_count(self.max_steps) or self.max_steps < 1:
+            faults.append(f"max_steps={self.max_steps} must be a whole number, at least 1")
         if faults:
             raise ValueError("; ".join(faults))
+
+
+def is_count(value: object) -> bool:
+    """Whether it is a whole number; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def default_rtol(dtype: torch.dtype) -> float:
@@ -56,13 +67,21 @@ class System:
     Args:
         function: (B, n) -> (B, m), sample by sample.
         is_map: Whether G = f - identity, so that G itself is a step towards the solution.
+        jacobian: dG/dz at z, (B, n) -> (B, m, n), where it is known in closed form.
+        on_rows: Makes what maps samples as the user sees them a map of vectors.
     """
 
     function: Callable[[Tensor], Tensor]
     is_map: bool = False
+    jacobian: Callable[[Tensor], Tensor] | None = None
+    on_rows: Callable[[Map], Map] = lambda user: user
 
     def __call__(self, z: Tensor) -> Tensor:
         return self.function(z)
+
+    def matrix(self, z: Tensor) -> Tensor:  # shape: (B, m, n)
+        """All entries of dG/dz: by the given formula, else a row at a time."""
+        return Jacobian(self, z).matrix() if self.jacobian is None else self.jacobian(z)
 
 
 @dataclass(frozen=True)
@@ -147,6 +166,8 @@ def iterate(
 ) -> tuple[Tensor, Record]:
     """Run the method until every sample has converged, stalled, left the finite numbers or timed out."""
     eps = torch.finfo(z0.dtype).eps
+    if not bool(torch.isfinite(z0).all()):
+        raise ValueError("the start z0 is not finite; give numbers to start from.")
     state = method.init(system, z0)
     _check_start(state.merit)
     largest = state.scale

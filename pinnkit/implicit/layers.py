@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,11 +27,13 @@ from pinnkit.implicit.contraction import Contraction
 from pinnkit.implicit.equation import Equation, implicit, wants_gradient
 from pinnkit.implicit.iteration import AbstractMethod, Rule, System, default_rtol, iterate
 from pinnkit.implicit.jacobian import Jacobian
+from pinnkit.implicit.krylov import CG, GMRES, AbstractKrylov
 from pinnkit.implicit.levenberg_marquardt import LevenbergMarquardt
-from pinnkit.implicit.linear import AbstractLinearSolver
+from pinnkit.implicit.linear import DENSE_SIZE, AbstractLinearSolver, Direct, check_linear
 from pinnkit.implicit.maps import Anderson
-from pinnkit.implicit.newton import Newton, linear_for
+from pinnkit.implicit.newton import Broyden, Newton, linear_for
 from pinnkit.implicit.record import ConvergenceError, Record, flattened, norms
+from pinnkit.implicit.sparse_jacobian import SparseDirect
 
 __all__ = ["differentiable", "fixed_point", "least_squares", "root"]
 
@@ -72,6 +74,10 @@ def fixed_point(
     (0.7390851332, [True])
     """
     check_start(z0, name="z0")
+    if contraction is not None and not isinstance(contraction, Contraction):
+        raise TypeError(
+            f"contraction={contraction!r}; use Contraction(factor=...), certify(net) or the cell's own."
+        )
     function, params = as_function(f, params, name="f")
     check_captures(function, z0, params, name="f", same_shape=True)
 
@@ -143,6 +149,7 @@ def least_squares(
     atol: float = 0.0,
     max_steps: int = 100,
     throw: bool = False,
+    jacobian: Function | None = None,
 ) -> tuple[Tensor, Record]:
     """z where |r(z, *params)|^2 is least, sample by sample.
 
@@ -152,9 +159,12 @@ def least_squares(
     Args:
         r: A function or a module from (B, ...) to (B, ...), any number of residuals.
         z0, params, backward, max_steps, throw: As in `fixed_point`.
-        solver: `LevenbergMarquardt()`.
+        solver: `LevenbergMarquardt()`; with `linear=LSMR()` no Jacobian is formed (the default above 128
+            unknowns per sample).
         rtol, atol: A sample has converged when the undamped Gauss-Newton step is no longer than
             atol + rtol |z|; rtol=None means eps^(2/3).
+        jacobian: (z, *params) -> dr/dz, shape (B, m, n) with both sides flattened; None: by autograd,
+            a row at a time, which many residuals make slow.
 
     >>> t = torch.linspace(0, 1, 20, dtype=torch.float64)
     >>> data = torch.exp(-3 * t)[None]
@@ -163,6 +173,7 @@ def least_squares(
     3.0
     """
     check_start(z0, name="z0")
+    count = len(params)
     function, params = as_function(r, params, name="r")
     check_captures(function, z0, params, name="r", same_shape=False)
     if solver is not None and not isinstance(solver, LevenbergMarquardt):
@@ -181,6 +192,9 @@ def least_squares(
         backward=backward or Exact(),
         rule=_rule(z0, rtol, atol, max_steps, throw),
         is_map=False,
+        jacobian=None if jacobian is None else _first(jacobian, count),
+        # Second derivatives at a minimum: symmetric, and definite where it is a proper one.
+        linear=Direct() if z0.shape[1:].numel() <= DENSE_SIZE else CG(),
     )
 
 
@@ -199,7 +213,7 @@ def differentiable(
 
     Args:
         optimality: F(z, *params), zero at the solutions, of the shape of z: a residual, or the
-            gradient of an objective.
+            gradient of an objective; a function or a module.
         linear: As in `Exact`.
         rtol, atol: `converged` where the Newton step from the solver's answer is no longer than
             atol + rtol |z|; `record.error` is that length. rtol=None means eps^(1/3).
@@ -215,23 +229,29 @@ def differentiable(
     """
 
     Rule(rtol or 0.0, atol, 1)  # the same checks as everywhere
+    check_linear(linear, owner="differentiable")
+    if not callable(optimality):
+        raise TypeError(f"optimality={optimality!r} must be a function F(z, *params).")
 
     def decorate(solver: Function) -> Callable[..., tuple[Tensor, Record]]:
         @functools.wraps(solver)
         def solve(*params: Tensor) -> tuple[Tensor, Record]:
             as_function(solver, params, name=getattr(solver, "__name__", "the solver"))
+            count = len(params)
             if not params:
                 raise TypeError("a decorated solver takes the tensors it depends on, at least one.")
+            condition, params = as_function(optimality, params, name="the optimality condition")
             equation = Equation(
-                optimality=optimality,
-                function=solver,
+                optimality=condition,
+                function=lambda *both: solver(*both[:count]),
                 find=_Ask(linear, rtol, atol, throw),
                 linear=_Late(linear),
                 by_slices=True,
                 warn=wants_gradient(params),
+                precondition=linear and linear.precondition,
             )
             z, record = implicit(equation, None, *params)
-            check_captures(optimality, z, params, name="the optimality condition", same_shape=True)
+            check_captures(condition, z, params, name="the optimality condition", same_shape=True)
             return z, record
 
         return uncompiled(solve)
@@ -249,6 +269,8 @@ def _solve(
     backward: AbstractBackward,
     rule: Rule,
     is_map: bool,
+    jacobian: Function | None = None,
+    linear: AbstractLinearSolver | None = None,
 ) -> tuple[Tensor, Record]:
     if not isinstance(backward, AbstractBackward):
         raise TypeError(
@@ -261,9 +283,26 @@ def _solve(
         optimality=optimality,
         function=function,
         find=_Iterate(method, rule, is_map),
-        linear=linear_for(z0.shape[1:].numel()),
+        linear=linear or _adjoint(method, z0.shape[1:].numel()),
+        jacobian=jacobian,
     )
     return backward.attach(equation, z0, params)
+
+
+def _adjoint(method: AbstractMethod, unknowns: int) -> AbstractLinearSolver:
+    """What solves with the transposed Jacobian; the method's pattern or preconditioner serves there, too."""
+    own = method.linear if isinstance(method, Newton | Broyden) else None
+    if isinstance(own, SparseDirect):
+        return own
+    usual = linear_for(unknowns)
+    if isinstance(usual, AbstractKrylov) and isinstance(own, CG | GMRES) and own.preconditioner:
+        return replace(own, rtol=None)
+    return usual
+
+
+def _first(function: Function, count: int) -> Function:
+    """Without the parameters of a module, which `as_function` appends."""
+    return lambda z, *params: function(z, *params[:count])
 
 
 def _method(
@@ -302,7 +341,18 @@ class _Iterate:
         def flat(z: Tensor) -> Tensor:
             return flattened(equation.function(z.reshape(shape), *params))
 
-        system = System(flat, self.is_map)
+        def matrix(z: Tensor) -> Tensor:
+            assert equation.jacobian is not None
+            found = equation.jacobian(z.reshape(shape), *params)
+            if found.ndim != 3 or found.shape[::2] != z.shape:
+                raise ValueError(
+                    f"jacobian returned shape {tuple(found.shape)}; it must be (B, m, n), here"
+                    f" ({z.shape[0]}, m, {z.shape[1]})."
+                )
+            return found
+
+        known = None if equation.jacobian is None else matrix
+        system = System(flat, self.is_map, known, lambda user: equation.on_rows(user, shape))
         z, record = iterate(self.method, system, flattened(z0), self.rule)
         return z.reshape(shape), record
 
@@ -322,6 +372,13 @@ class _Ask:
         z: Any = equation.function(*(p.detach() for p in params))
         check_start(z, name="the solver's answer")
         z = z.detach()
+        shape = getattr(equation.optimality(z, *params), "shape", None)
+        if shape != z.shape:
+            raise ValueError(
+                f"the solver answered with shape {tuple(z.shape)}, of which the optimality condition"
+                f" makes {'no tensor' if shape is None else tuple(shape)}; it must return one equation"
+                " for each unknown."
+            )
         check_samples(equation.optimality, z, params)
 
         def flat(y: Tensor) -> Tensor:
@@ -330,7 +387,9 @@ class _Ask:
         start = flattened(z)
         jacobian = Jacobian(flat, start)
         linear = self.linear or linear_for(start.shape[1])
-        error = norms(linear.inverse(jacobian)(jacobian.value))
+        inverse = linear.inverse(jacobian, lambda user: equation.on_rows(user, z.shape))
+        step, reached = inverse(jacobian.value)
+        error = torch.where(reached, norms(step), torch.nan)
         rtol = torch.finfo(z.dtype).eps ** (1 / 3) if self.rtol is None else self.rtol
         converged = error <= self.atol + rtol * norms(z)
         ones = torch.ones_like(converged, dtype=torch.int64)
@@ -346,6 +405,8 @@ class _Late:
 
     linear: AbstractLinearSolver | None
 
-    def solve(self, matvec: Function, rhs: Tensor, *args: Tensor) -> Tensor:
+    def solve(
+        self, matvec: Function, rhs: Tensor, *args: Tensor, precondition: Function | None = None
+    ) -> Tensor:
         linear = self.linear or linear_for(rhs.shape[1:].numel())
-        return linear.solve(matvec, rhs, *args)
+        return linear.solve(matvec, rhs, *args, precondition=precondition)

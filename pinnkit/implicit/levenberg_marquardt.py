@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt for small nonlinear least squares, one damping per sample.
+"""Levenberg-Marquardt for nonlinear least squares, one damping per sample.
 
 In    a `System` r: (B, n) -> (B, m).
 Out   states whose correction is the length of the undamped Gauss-Newton step.
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from pinnkit.implicit.iteration import AbstractMethod, State, System
 from pinnkit.implicit.jacobian import Jacobian
+from pinnkit.implicit.linear import DENSE_SIZE
+from pinnkit.implicit.lsmr import LSMR
 from pinnkit.implicit.record import norms
 
 __all__ = ["LevenbergMarquardt"]
@@ -28,11 +30,15 @@ class LevenbergMarquardt(AbstractMethod):
     """d = -V s / (s^2 + mu) U^T r with J = U diag(s) V^T, mu steered by the gain of each step.
 
     By singular values, not by J^T J, which holds only half of the digits. A sample has converged when
-    its undamped step is within the tolerance: a small damped one may only mean a large mu.
+    its undamped step is within the tolerance: a small damped one may only mean a large mu. With `LSMR`,
+    which forms no matrix, that is checked by a second solve, as exact as can be, once the damped one is
+    small.
 
     Args:
         damping: First mu, relative to the largest s^2 (0: the first step is Gauss-Newton's).
         less, more: Factors on mu after a gain above 3/4 of the predicted one, and after a refused step.
+        linear: `LSMR()`: by products J v and J^T u alone. None: singular values up to 128 unknowns per
+            sample and where the Jacobian is given, then LSMR.
 
     References: levenberg1944, marquardt1963.
     """
@@ -41,8 +47,11 @@ class LevenbergMarquardt(AbstractMethod):
     damping: float = 1e-3
     less: float = 5.0
     more: float = 4.0
+    linear: LSMR | None = None
 
     def __post_init__(self) -> None:
+        if self.linear is not None and not isinstance(self.linear, LSMR):
+            raise TypeError(f"LevenbergMarquardt: linear={self.linear!r} must be LSMR() or None")
         faults = []
         if not self.damping >= 0:
             faults.append(f"damping={self.damping} must not be negative")
@@ -59,22 +68,23 @@ class LevenbergMarquardt(AbstractMethod):
         return State.of(z, norms(r), unknown, (r, mu))
 
     def step(self, system: System, state: State, tolerance: Tensor, left: Tensor) -> State:
-        z, (r, mu) = state.z, state.memory
-        u, s, vh = torch.linalg.svd(_clean(Jacobian(system, z).matrix()), full_matrices=False)
-        top = s[:, :1]
-        projected = (u.transpose(1, 2) @ r[..., None])[..., 0]
-        weights = torch.finfo(s.dtype).eps * max(r.shape[1], z.shape[1])
-        whole = torch.where(s > weights * top, projected / torch.where(s > 0, s, 1), 0)
-        correction = norms(whole)
-        damped = s * projected / torch.clamp(s.square() + mu[:, None] * top.square(), min=_tiny(s))
-        damped = torch.where(mu[:, None] > 0, damped, whole)
-        trial = z - (vh.transpose(1, 2) @ damped[..., None])[..., 0]
+        z, (r, mu), size = state.z, state.memory, state.merit
+        dense = system.jacobian is not None or z.shape[1] <= DENSE_SIZE
+        if self.linear is None and dense:
+            d, moved, correction = _by_singular_values(system.matrix(z), r, mu)
+        else:
+            linear = self.linear or LSMR()
+            jacobian = Jacobian(system, z)
+            d, moved, correction = _by_products(linear, jacobian, r, mu, tolerance, left > 0)
+        trial = z - d
         trial_r = system(trial)
-        before, after = r.square().sum(1), trial_r.square().sum(1)
-        predicted = before - (r - (u @ (s * damped)[..., None])[..., 0]).square().sum(1)
+        # In units of |r|, so that squares neither overflow nor vanish.
+        unit, own = r / _nonzero(size)[:, None], moved / _nonzero(size)[:, None]
+        before, after = unit.square().sum(1), (norms(trial_r) / _nonzero(size)).square()
+        predicted = before - (unit - own).square().sum(1)
         gain = (before - after) / torch.where(predicted > 0, predicted, 1)
         # So close that the loss shows rounding only: then the step's own length must fall instead.
-        close = (predicted <= ROUNDING * torch.finfo(s.dtype).eps * before) & torch.isfinite(after)
+        close = (predicted <= ROUNDING * torch.finfo(r.dtype).eps * before) & torch.isfinite(after)
         nearer = close & (correction <= state.correction)
         taken = torch.where(close, nearer, after < before)  # false where not finite
         z = torch.where(taken[:, None], trial, z)
@@ -86,10 +96,46 @@ class LevenbergMarquardt(AbstractMethod):
         return State.of(z, norms(r), correction, (r, mu), error=correction, stalled=stalled)
 
 
-def _clean(matrix: Tensor) -> Tensor:
-    """Zero where a sample's Jacobian is not finite: it stalls, and the decomposition spares the rest."""
-    finite = torch.isfinite(matrix).flatten(1).all(1)[:, None, None]
-    return torch.where(finite, matrix, 0)
+Step = tuple[Tensor, Tensor, Tensor]  # d, J d, the length of the undamped step
+
+
+def _by_singular_values(matrix: Tensor, r: Tensor, mu: Tensor) -> Step:
+    """All of J decomposed."""
+    # Where a sample's Jacobian is not finite it stalls, and the decomposition spares the rest.
+    finite = torch.isfinite(matrix).flatten(1).all(1)
+    u, s, vh = torch.linalg.svd(torch.where(finite[:, None, None], matrix, 0), full_matrices=False)
+    top = _nonzero(s[:, :1])
+    projected = (u.mT @ r[..., None])[..., 0]
+    weights = torch.finfo(s.dtype).eps * max(matrix.shape[1:])
+    whole = torch.where(s > weights * top, projected / _nonzero(s), 0)
+    ratio = s / top
+    share = ratio * projected / torch.clamp(ratio.square() + mu[:, None], min=_tiny(s))
+    damped = torch.where(mu[:, None] > 0, share / top, whole)
+    d = (vh.mT @ damped[..., None])[..., 0]
+    length = torch.where(finite, norms(whole), torch.inf)
+    return d, (u @ (s * damped)[..., None])[..., 0], length
+
+
+def _by_products(
+    linear: LSMR, jacobian: Jacobian, r: Tensor, mu: Tensor, tolerance: Tensor, active: Tensor
+) -> Step:
+    """J never formed; the undamped step only where the damped one is within the tolerance."""
+    push, pull = jacobian.pusher(), jacobian.pull
+    d, _ = linear.solve(push, pull, r, mu, active)
+    correction = norms(d)
+    near = active & (correction <= tolerance)
+    if bool(near.any()):
+        eps = torch.finfo(r.dtype).eps
+        whole, reached = linear.solve(push, pull, r, mu * 0, near, rtol=min(eps, linear.rtol))
+        known = near & reached
+        d = torch.where(known[:, None], whole, d)
+        # Where it was not reached, the damped step proves nothing.
+        correction = torch.where(known, norms(whole), torch.where(near, torch.inf, correction))
+    return d, push(d), correction
+
+
+def _nonzero(x: Tensor) -> Tensor:
+    return torch.where(x == 0, 1, x)
 
 
 def _tiny(like: Tensor) -> float:

@@ -10,30 +10,46 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
+from pinnkit.implicit.dense import solve_dense
 from pinnkit.implicit.equation import Function
-from pinnkit.implicit.jacobian import Jacobian, columns
+from pinnkit.implicit.jacobian import Jacobian, Map, columns
 from pinnkit.implicit.record import flattened
 
-__all__ = ["DENSE_SIZE", "AbstractLinearSolver", "Direct", "solve_dense"]
+__all__ = ["DENSE_SIZE", "AbstractLinearSolver", "Direct", "Inverse", "check_linear"]
 
 DENSE_SIZE = 128  # unknowns per sample up to which the matrix is formed unless told otherwise
+
+
+Inverse = Callable[[Tensor], tuple[Tensor, Tensor]]  # shapes: (B, n) -> (B, n), (B,)
 
 
 class AbstractLinearSolver(ABC):
     """Solves A x = b for every sample. Frozen."""
 
-    @abstractmethod
-    def inverse(self, jacobian: Jacobian) -> Callable[[Tensor], Tensor]:
-        """b -> J^-1 b for many b, on plain tensors of shape (B, n); not finite where J is singular."""
+    @property
+    def precondition(self) -> Function | None:
+        """(v, z, *params) -> what the user said resembles A^-1 v; None: nothing said."""
+        return None
 
     @abstractmethod
-    def solve(self, matvec: Function, rhs: Tensor, *args: Tensor) -> Tensor:
+    def inverse(self, jacobian: Jacobian, on_rows: Callable[[Map], Map]) -> Inverse:
+        """b -> (J^-1 b, whether it was reached) for many b, on plain tensors of shape (B, n).
+
+        Not finite where J is singular or not finite itself: nothing was solved there, and zero would
+        pass for a small step.
+
+        `on_rows` makes what maps samples as the user sees them a map of such rows.
+        """
+
+    @abstractmethod
+    def solve(
+        self, matvec: Function, rhs: Tensor, *args: Tensor, precondition: Function | None = None
+    ) -> Tensor:
         """x with matvec(x, *args) = rhs, differentiable in rhs and args."""
 
 
@@ -45,29 +61,27 @@ class Direct(AbstractLinearSolver):
     Sparse matrices are factorised on the host by scipy (SuperLU).
     """
 
-    def inverse(self, jacobian: Jacobian) -> Callable[[Tensor], Tensor]:
-        factors, pivots, info = torch.linalg.lu_factor_ex(jacobian.matrix())
-        singular = (info != 0)[:, None]
+    def inverse(self, jacobian: Jacobian, on_rows: Callable[[Map], Map]) -> Inverse:
+        matrix = jacobian.matrix()
+        factors, pivots, info = torch.linalg.lu_factor_ex(matrix)
+        usable = (info == 0) & torch.isfinite(matrix).flatten(1).all(1)
 
-        def apply(rhs: Tensor) -> Tensor:
+        def apply(rhs: Tensor) -> tuple[Tensor, Tensor]:
             x = torch.linalg.lu_solve(factors, pivots, rhs[..., None])[..., 0]
-            return torch.where(singular, torch.nan, x)
+            return torch.where(usable[:, None], x, torch.nan), usable
 
         return apply
 
-    def solve(self, matvec: Function, rhs: Tensor, *args: Tensor) -> Tensor:
+    def solve(
+        self, matvec: Function, rhs: Tensor, *args: Tensor, precondition: Function | None = None
+    ) -> Tensor:
         matrix = columns(lambda x: matvec(x, *args), rhs)
         return solve_dense(matrix, flattened(rhs)).reshape(rhs.shape)
 
 
-def solve_dense(matrix: Tensor, rhs: Tensor) -> Tensor:  # shapes: ([B,] n, n), (B, n) -> (B, n)
-    """`torch.linalg.solve` with a message that says what a singular matrix means here."""
-    try:
-        if matrix.ndim == 2:
-            return torch.linalg.solve(matrix, rhs.T).T
-        return torch.linalg.solve(matrix, rhs[..., None])[..., 0]
-    except LinAlgError as error:
-        raise LinAlgError(
-            f"the matrix of a sample is singular ({error}): the solution is not unique or does not"
-            " exist, and has no derivative. Fix the gauge, or add what makes it unique."
-        ) from error
+def check_linear(linear: Any, *, owner: str) -> None:
+    """None, or a solver of linear systems."""
+    if linear is not None and not isinstance(linear, AbstractLinearSolver):
+        raise TypeError(
+            f"{owner}: linear={linear!r} must be Direct(), GMRES(), CG() or SparseDirect(...)."
+        )

@@ -14,7 +14,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from pinnkit.implicit.iteration import AbstractMethod, State, System
+from pinnkit.implicit.iteration import AbstractMethod, State, System, is_count
 from pinnkit.implicit.record import norms
 
 __all__ = ["Anderson", "Picard"]
@@ -71,8 +71,8 @@ class Anderson(AbstractMethod):
 
     def __post_init__(self) -> None:
         faults = []
-        if self.memory < 1:
-            faults.append(f"memory={self.memory} must be at least 1")
+        if not is_count(self.memory) or self.memory < 1:
+            faults.append(f"memory={self.memory} must be a whole number, at least 1")
         if not 0 < self.damping <= 1:
             faults.append(f"damping={self.damping} must lie in (0, 1]")
         if self.regularisation is not None and not self.regularisation > 0:

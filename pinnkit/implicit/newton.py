@@ -17,10 +17,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from pinnkit.implicit.iteration import AbstractMethod, State, System
+from pinnkit.implicit.iteration import AbstractMethod, State, System, is_count
 from pinnkit.implicit.jacobian import Jacobian
 from pinnkit.implicit.krylov import GMRES
-from pinnkit.implicit.linear import DENSE_SIZE, AbstractLinearSolver, Direct
+from pinnkit.implicit.linear import DENSE_SIZE, AbstractLinearSolver, Direct, check_linear
 from pinnkit.implicit.record import norms
 
 __all__ = ["Broyden", "Newton", "linear_for"]
@@ -39,8 +39,8 @@ class Newton(AbstractMethod):
     """z <- z - t J^-1 F with t = 1, 1/2, 1/4, ... until |F| falls. Quadratic near a simple root.
 
     Args:
-        linear: Solves with J: `Direct()`, or `GMRES()` / `CG()` (Newton-Krylov: J is never formed);
-            None: direct up to 128 unknowns per sample, then GMRES.
+        linear: Solves with J: `Direct()`; `SparseDirect(pattern)`; `GMRES()` or `CG()` (Newton-Krylov: J is
+            never formed). None: direct up to 128 unknowns per sample, then GMRES.
         halvings: Of t at most; then the sample has stalled.
     """
 
@@ -48,8 +48,11 @@ class Newton(AbstractMethod):
     halvings: int = 12
 
     def __post_init__(self) -> None:
-        if self.halvings < 0:
-            raise ValueError(f"Newton: halvings={self.halvings} must not be negative")
+        check_linear(self.linear, owner="Newton")
+        if not is_count(self.halvings) or self.halvings < 0:
+            raise ValueError(
+                f"Newton: halvings={self.halvings} must be a whole number, not negative"
+            )
 
     def init(self, system: System, z: Tensor) -> State:
         r = system(z)
@@ -62,8 +65,11 @@ class Newton(AbstractMethod):
         z, r, size = state.z, state.memory, state.merit
         linear = self.linear or linear_for(z.shape[1])
         active = left > 0
-        d = -linear.inverse(Jacobian(system, z))(torch.where(active[:, None], r, 0))
-        correction = norms(d)
+        inverse = linear.inverse(Jacobian(system, z), system.on_rows)
+        step, reached = inverse(torch.where(active[:, None], r, 0))
+        d, correction = -step, norms(step)
+        # A step that was not solved for may be short for that reason alone.
+        correction = torch.where(reached, correction, torch.maximum(correction, 10 * tolerance))
         t = torch.ones_like(size)
         for halving in range(self.halvings + 1):
             trial = z + t[:, None] * d
@@ -98,8 +104,9 @@ class Broyden(AbstractMethod):
     linear: AbstractLinearSolver | None = None
 
     def __post_init__(self) -> None:
-        if self.memory < 1:
-            raise ValueError(f"Broyden: memory={self.memory} must be at least 1")
+        check_linear(self.linear, owner="Broyden")
+        if not is_count(self.memory) or self.memory < 1:
+            raise ValueError(f"Broyden: memory={self.memory} must be a whole number, at least 1")
 
     def init(self, system: System, z: Tensor) -> State:
         if system.is_map:
@@ -107,7 +114,8 @@ class Broyden(AbstractMethod):
         else:
             jacobian = Jacobian(system, z)
             linear = self.linear or linear_for(z.shape[1])
-            r, inverse = jacobian.value, linear.inverse(jacobian)
+            r, solve = jacobian.value, linear.inverse(jacobian, system.on_rows)
+            inverse = lambda r: solve(r)[0]  # noqa: E731
         s = -inverse(r)
         size = norms(r)
         return State.of(
@@ -137,6 +145,9 @@ class Broyden(AbstractMethod):
 
 
 def _along(s: Tensor, d: Tensor) -> Tensor:  # shape: (B, 1)
-    """<s, d> / <s, s>."""
+    """<s, d> / <s, s>, whatever their units."""
+    scale = s.abs().amax(1, keepdim=True) if s.shape[1] else s.sum(1, keepdim=True)
+    scale = torch.where((scale > 0) & torch.isfinite(scale), scale, 1)
+    s = s / scale
     square = s.square().sum(1, keepdim=True)
-    return (s * d).sum(1, keepdim=True) / torch.where(square > 0, square, 1)
+    return (s * (d / scale)).sum(1, keepdim=True) / torch.where(square > 0, square, 1)

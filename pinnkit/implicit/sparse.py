@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
+from pinnkit.implicit.jacobian import primals
+
 __all__ = ["SparsePattern", "sparse_solve"]
 
 
@@ -36,7 +38,10 @@ class SparsePattern:
         self._known: tuple[Tensor, Any] | None = None
 
     @classmethod
-    def of(cls, A: Tensor) -> tuple[SparsePattern, Tensor]:
+    def of(
+        cls, A: Tensor, factorise: Callable[[Any], Any] | None = None
+    ) -> tuple[SparsePattern, Tensor]:
+        """The pattern and the entries of a COO or CSR tensor."""
         if A.layout == torch.sparse_coo:
             A = A.coalesce()
             rows, cols = A.indices()
@@ -44,11 +49,16 @@ class SparsePattern:
             counts = A.crow_indices().diff()
             rows = torch.arange(len(counts), device=A.device).repeat_interleave(counts)
             cols = A.col_indices()
-        return cls(rows, cols, A.shape[0]), A.values()
+        return cls(rows, cols, A.shape[0], factorise), A.values()
 
     def product(self, x: Tensor, values: Tensor) -> Tensor:
         """A x."""
         return torch.zeros_like(x).index_add(1, self.rows, values * x[:, self.cols])
+
+    def diagonal(self, values: Tensor) -> Tensor:  # shape: (n,)
+        """A's, zero where it has no entry."""
+        on = torch.where(self.rows == self.cols, values, 0)
+        return values.new_zeros(self.n).index_add(0, self.rows, on)
 
     def solve(self, values: Tensor, b: Tensor, transposed: bool) -> Tensor:
         """A^-1 b or A^-T b by SuperLU; the factors of the last entries are kept for the adjoint."""
@@ -96,12 +106,12 @@ class _SparseLU(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
-        values, x = ctx.saved_tensors
         rows, cols = _oriented(ctx)
-        moved = torch.zeros_like(x) if tangents[3] is None else tangents[3]
-        if tangents[2] is not None:
-            moved = moved - torch.zeros_like(x).index_add(1, rows, tangents[2] * x[:, cols])
-        return _SparseLU.apply(ctx.pattern, ctx.transposed, values, moved)
+        with primals(ctx.saved_tensors) as (values, x):
+            moved = torch.zeros_like(x) if tangents[3] is None else tangents[3]
+            if tangents[2] is not None:
+                moved = moved - torch.zeros_like(x).index_add(1, rows, tangents[2] * x[:, cols])
+            return _SparseLU.apply(ctx.pattern, ctx.transposed, values, moved)
 
     @staticmethod
     def vmap(

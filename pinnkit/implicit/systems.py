@@ -13,11 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pinnkit.implicit.checks import as_function, check_captures, check_start, uncompiled
+from pinnkit.implicit.checks import (
+    as_function,
+    check_captures,
+    check_finite,
+    check_start,
+    uncompiled,
+)
+from pinnkit.implicit.dense import solve_dense
+from pinnkit.implicit.equation import Function
 from pinnkit.implicit.iteration import Rule, default_rtol
 from pinnkit.implicit.krylov import AbstractKrylov
-from pinnkit.implicit.linear import AbstractLinearSolver, Direct, solve_dense
+from pinnkit.implicit.linear import AbstractLinearSolver, Direct
 from pinnkit.implicit.newton import linear_for
+from pinnkit.implicit.preconditioners import Jacobi
 from pinnkit.implicit.record import ConvergenceError, Record, norms
 from pinnkit.implicit.sparse import SparsePattern, sparse_solve
 
@@ -63,13 +72,21 @@ def linear_solve(
     )
     if not isinstance(solver, AbstractLinearSolver):
         raise TypeError(f"solver={solver!r} is no linear solver; use Direct(), GMRES() or CG().")
-    start = torch.zeros_like(b) if x0 is None else x0.detach().expand(b.shape)
-    if callable(A):
-        check_captures(matvec, start, args, name="A", same_shape=True)
+    start = torch.zeros_like(b) if x0 is None else _like(x0, b)
+    check_finite(b, name="b")
+    if pattern is not None or not callable(A):
+        check_finite(args[0], name="A")
+    else:
+        nothing = check_captures(matvec, torch.zeros_like(b), args, name="A", same_shape=True)
+        if bool(nothing.any()):
+            raise ValueError("A(0) is not zero: A must be linear. Solve A(x) = b by root().")
     rtol = default_rtol(b.dtype) if rtol is None else rtol
     if isinstance(solver, AbstractKrylov):
         rule = Rule(rtol, atol, solver.max_steps if max_steps is None else max_steps, throw)
-        return solver.attached(matvec, start, rule, b, *args, strict=False)
+        helper = None
+        if isinstance(solver.preconditioner, Jacobi) and isinstance(A, Tensor):
+            helper = _divided(pattern)
+        return solver.attached(matvec, start, rule, b, *args, strict=False, precondition=helper)
     Rule(rtol, atol, max_steps or 1)  # the same checks for every solver
     if isinstance(A, Tensor) and pattern is None:
         x = solve_dense(A, b)
@@ -78,6 +95,23 @@ def linear_solve(
     else:
         x = solver.solve(matvec, b, *args)
     return _judged(A, x, matvec, args, b, rtol, atol, throw)  # type: ignore[arg-type]
+
+
+def _divided(pattern: SparsePattern | None) -> Function:
+    """Jacobi's preconditioner of a matrix: its own entries are at hand."""
+
+    def apply(r: Tensor, matrix: Tensor) -> Tensor:
+        d = matrix.diagonal(0, -2, -1) if pattern is None else pattern.diagonal(matrix)
+        return r / torch.where(d == 0, torch.ones_like(d), d)
+
+    return apply
+
+
+def _like(x0: Tensor, b: Tensor) -> Tensor:
+    if not isinstance(x0, Tensor) or x0.shape != b.shape or x0.dtype != b.dtype:
+        got = f"{x0.dtype} {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
+        raise ValueError(f"x0 is {got}; it must be like b, {b.dtype} {tuple(b.shape)}.")
+    return x0.detach()
 
 
 def _judged(

@@ -205,7 +205,7 @@ REFUSALS = {
     ),
     "coupled": (
         ValueError,
-        r"sample 0 of the function depends on other samples.*z0\[None\]",
+        r"a sample of the function depends on other samples.*z0\[None\]",
         lambda: fixed_point(lambda z: 0.1 * (z - z.mean(0)) + 1, Z),
     ),
     "no sample": (ValueError, r"z0\[None\]", lambda: fixed_point(torch.cos, Z[0, 0])),
