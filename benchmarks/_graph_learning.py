@@ -1,12 +1,13 @@
-"""What benchmarks/convergent_graph.py needs of its own: a dense rival, peak memory, polynomials, scores.
+"""What benchmarks/convergent_graph.py needs of its own: a dense rival, peak memory, scores, kept rows.
 
 In    graphs, operators.
 Out   `dense_fixed_point` (the published layout), `peak_of` (bytes of one call in a fresh process),
-      `pore_scores`, `CubicInHeight`, `intervals`.
+      `pore_scores`, `CubicInHeight`, `interval`, `Kept` (rows that a rerun need not measure again).
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import pathlib
 import re
@@ -21,7 +22,38 @@ from torch import Tensor
 import pinnkit as pk
 from pinnkit.graphs import Arcs
 
-__all__ = ["CubicInHeight", "dense_fixed_point", "interval", "peak_of", "pore_scores"]
+__all__ = ["CubicInHeight", "Kept", "dense_fixed_point", "interval", "peak_of", "pore_scores"]
+
+
+class Kept:
+    """Rows of a file, each appended as soon as it is known; what is there already is not measured again.
+
+    Args:
+        path: Of the file, a JSON object a line; None: nothing is kept.
+    """
+
+    def __init__(self, path: pathlib.Path | None) -> None:
+        self.path = path
+        self.known: dict[str, Any] = {}
+        if path is not None and path.exists():
+            for line in path.read_text().splitlines():
+                entry = json.loads(line)
+                self.known[_name(entry["part"], entry["key"])] = entry["row"]
+
+    def row(self, part: str, key: dict[str, Any], measure: Callable[[], Any]) -> Any:
+        """What is known under this key, or else what `measure()` gives."""
+        name = _name(part, key)
+        if name not in self.known:
+            self.known[name] = row = measure()
+            print(f"{name}: {str(row)[:300]}", flush=True)
+            if self.path is not None:
+                with self.path.open("a") as file:
+                    file.write(json.dumps({"part": part, "key": key, "row": row}) + "\n")
+        return self.known[name]
+
+
+def _name(part: str, key: dict[str, Any]) -> str:
+    return f"{part} {json.dumps(key, sort_keys=True)}"
 
 
 class _Dense(torch.autograd.Function):
@@ -63,17 +95,20 @@ def dense_fixed_point(
     return out[..., 0].T
 
 
-def peak_of(function: Callable[..., Callable[[], Any]], *args: Any) -> tuple[float, float]:
-    """(bytes above what was there before, seconds) of function(*args)(), in a fresh process.
+def peak_of(
+    function: Callable[..., Callable[[], Any]], *args: Any, calls: int = 3
+) -> tuple[float, float]:
+    """(bytes above what was there before, CPU seconds) of function(*args)(), in a fresh process.
 
-    `function` prepares; what it returns is measured. Seconds are the median of three calls after it.
+    `function` prepares; what it returns is measured. Seconds are the median of some calls after it, of
+    one thread's own time, which other work on the machine changes least.
     """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measure, (function, args))
+        return pool.apply(_measure, (function, args, calls))
 
 
 def _measure(
-    function: Callable[..., Callable[[], Any]], args: tuple[Any, ...]
+    function: Callable[..., Callable[[], Any]], args: tuple[Any, ...], calls: int
 ) -> tuple[float, float]:
     torch.set_num_threads(1)
     run = function(*args)
@@ -82,10 +117,10 @@ def _measure(
     run()
     used = _resident("VmHWM") - before
     seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
+    for _ in range(calls):
+        start = time.process_time()
         run()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return used, float(np.median(seconds))
 
 

@@ -1,14 +1,15 @@
-"""What a convergent network must beat: message passing of a few hops, and an implicit network.
+"""What a convergent network must beat: nodes by themselves, a few hops, an implicit network.
 
 In    the same features and arcs.
-Out   `GIN`, `ImplicitGNN`: called like `ConvergentGraphNetwork`; `matched` gives them as many parameters.
+Out   `EdgeFree`, `GIN`, `ImplicitGNN`: called like `ConvergentGraphNetwork`; `matched` gives them as many
+      parameters.
 Next  `ConvergentGraphSolver(network=...)` trains them on the same batches; the benchmark compares.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, Required, TypedDict, Unpack, final
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,23 @@ from torch.nn.utils import parametrize
 from pinnkit.graphs.arcs import Arcs
 from pinnkit.graphs.attention import ACTIVATIONS, make_mlp
 from pinnkit.graphs.network import Prior, check_target, decoder_inputs, edges_on_arcs
+from pinnkit.graphs.readout import Readout
 from pinnkit.graphs.standardise import Standardiser
 from pinnkit.implicit.contraction import BoundedNorm
 from pinnkit.implicit.layers import fixed_point
 from pinnkit.implicit.record import Record
 from pinnkit.nn.layers import make_linear
 
-__all__ = ["GIN", "ImplicitGNN", "count_parameters", "matched"]
+__all__ = ["GIN", "EdgeFree", "ImplicitGNN", "count_parameters", "matched"]
+
+
+class _Common(TypedDict, total=False):
+    """What all models take besides their sizes, as `ConvergentGraphNetwork` does."""
+
+    target: str
+    decoder: Sequence[int]
+    generator: Required[torch.Generator]
+    dtype: torch.dtype
 
 
 class _GraphModel(nn.Module):
@@ -35,12 +46,12 @@ class _GraphModel(nn.Module):
         edge_inputs: int,
         outputs: int,
         width: int,
-        *,
-        target: str,
         activation: str,
-        decoder: Sequence[int],
+        *,
+        target: str = "node",
+        decoder: Sequence[int] = (64, 32),
         generator: torch.Generator,
-        dtype: torch.dtype,
+        dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
         check_target(target)
@@ -49,6 +60,7 @@ class _GraphModel(nn.Module):
         self.node_scale = Standardiser(node_inputs, dtype=dtype, device=device)
         self.edge_scale = Standardiser(edge_inputs, dtype=dtype, device=device)
         self.target_scale = Standardiser(outputs, logarithms=False, dtype=dtype, device=device)
+        self.readout = Readout(device=device)
         inputs = decoder_inputs(target, width, edge_inputs)
         sizes = (inputs, *decoder, outputs)
         self.decoder = make_mlp(sizes, activation, generator, dtype, last=False)
@@ -68,11 +80,40 @@ class _GraphModel(nn.Module):
             ends = h[arcs.senders[:count]], h[arcs.receivers[:count]]
             h = torch.cat([*ends, edges[:count]], 1)
         elif self.target == "graph":
-            h = arcs.over_graphs(h)
+            h = self.readout(arcs, h)
         return self.target_scale.back(self.decoder(h)), record
 
     def states(self, arcs: Arcs, nodes: Tensor, edges: Tensor) -> tuple[Tensor, Record | None]:
         raise NotImplementedError
+
+
+@final
+class EdgeFree(_GraphModel):
+    """h = MLP(x) at every node by itself: what the features tell without a single edge.
+
+    Args:
+        width, layers: Of the MLP.
+        Others as in `ConvergentGraphNetwork`.
+    """
+
+    def __init__(
+        self,
+        node_inputs: int,
+        edge_inputs: int,
+        outputs: int = 1,
+        *,
+        width: int = 64,
+        layers: int = 2,
+        activation: str = "relu",
+        **common: Unpack[_Common],
+    ) -> None:
+        super().__init__(node_inputs, edge_inputs, outputs, width, activation, **common)
+        sizes = (node_inputs, *[width] * layers)
+        dtype = self.node_scale.mean.dtype
+        self.alone = make_mlp(sizes, activation, common["generator"], dtype, last=True)
+
+    def states(self, arcs: Arcs, nodes: Tensor, edges: Tensor) -> tuple[Tensor, None]:
+        return self.alone(nodes), None
 
 
 @final
@@ -95,24 +136,12 @@ class GIN(_GraphModel):
         *,
         width: int = 64,
         layers: int = 4,
-        target: str = "node",
         activation: str = "relu",
-        decoder: Sequence[int] = (64, 32),
         norm: bool = False,
-        generator: torch.Generator,
-        dtype: torch.dtype = torch.float64,
+        **common: Unpack[_Common],
     ) -> None:
-        super().__init__(
-            node_inputs,
-            edge_inputs,
-            outputs,
-            width,
-            target=target,
-            activation=activation,
-            decoder=decoder,
-            generator=generator,
-            dtype=dtype,
-        )
+        super().__init__(node_inputs, edge_inputs, outputs, width, activation, **common)
+        generator, dtype = common["generator"], self.node_scale.mean.dtype
         kept = {"dtype": dtype, "device": generator.device}
         self.start = make_linear(node_inputs, width, generator, dtype)
         self.links = nn.ModuleList(
@@ -159,23 +188,11 @@ class ImplicitGNN(_GraphModel):
         *,
         width: int = 64,
         kappa: float = 0.9,
-        target: str = "node",
         activation: str = "leaky_relu",
-        decoder: Sequence[int] = (64, 32),
-        generator: torch.Generator,
-        dtype: torch.dtype = torch.float64,
+        **common: Unpack[_Common],
     ) -> None:
-        super().__init__(
-            node_inputs,
-            edge_inputs,
-            outputs,
-            width,
-            target=target,
-            activation=activation,
-            decoder=decoder,
-            generator=generator,
-            dtype=dtype,
-        )
+        super().__init__(node_inputs, edge_inputs, outputs, width, activation, **common)
+        generator, dtype = common["generator"], self.node_scale.mean.dtype
         inputs = node_inputs + edge_inputs
         self.source = make_mlp((inputs, width, width), activation, generator, dtype, last=False)
         self.mix = make_linear(width, width, generator, dtype)

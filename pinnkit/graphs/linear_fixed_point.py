@@ -39,6 +39,7 @@ from pinnkit.implicit.record import ConvergenceError, Record, norms
 __all__ = ["linear_fixed_point"]
 
 METHODS = (Picard, Anderson, CG, GMRES)
+PLAIN = (Picard(), Anderson(), GMRES())
 # Contraction factors up to which plain iteration needs the least work, and from which Anderson's
 # method sometimes fails: of 1000 random graphs two at 0.999, where GMRES solved all.
 FAST, SLOW = 0.6, 0.95
@@ -137,22 +138,23 @@ class _Task:
     def _solve_block(self, block: Block, weights: Tensor, bias: Tensor) -> tuple[Tensor, Record]:
         matrix = _BlockMatrix(block, block.entries(weights))
         b = block.padded(bias)
+        unit = _units(b, self.rule)
         # The transposed weights contract in the sum norm, where their column sums count.
         factor = matrix.row_sums().amax(1)
         factor = factor * (1 + (int(block.counts.max()) + 4) * torch.finfo(b.dtype).eps)
         solver = self.solver
-        if solver is None:
-            solver = CG() if self.balance is not None else _plain(float(factor.max()))
         if self.balance is None:
-            z, record = _run(solver, matrix, b, self.rule)
+            z, record = self._unbalanced(matrix, b / unit, factor)
         else:
+            solver = solver or CG()
             root = block.padded(self.balance).sqrt()
             root = torch.where(root > 0, root, torch.ones_like(root))  # the padding
             scaled = matrix.balanced(root)
             if isinstance(solver, CG):
                 _check_balanced(scaled, root)
-            z, record = _run(solver, scaled, b * root, self.rule)
+            z, record = _run(solver, scaled, b / unit * root, self.rule)
             z = z / root
+        z, record = z * unit, record._replace(error=record.error * unit[:, 0])
 
         def gap(z: Tensor) -> Tensor:
             return matrix.product(z) + b - z
@@ -166,6 +168,23 @@ class _Task:
         if not self.adjoint:
             bound = Contraction(factor=factor.double(), norm=math.inf, rounding=rounding)
             record = bound.judge(gap, z, (), record)
+        return z, record
+
+    def _unbalanced(self, matrix: _BlockMatrix, b: Tensor, factor: Tensor) -> tuple[Tensor, Record]:
+        """Each sample by the method that its own factor asks for, whatever its batch-mates."""
+        if self.solver is not None:
+            return _run(self.solver, matrix, b, self.rule)
+        kind = torch.bucketize(factor, factor.new_tensor((FAST, SLOW)))
+        found = []
+        for k in kind.unique().tolist():
+            # The others are given nothing to do, which takes no iteration.
+            mine = (kind == k)[:, None]
+            found.append((mine, *_run(PLAIN[k], matrix, torch.where(mine, b, 0), self.rule)))
+        _, z, record = found[0]
+        for mine, other, theirs in found[1:]:
+            z = torch.where(mine, other, z)
+            pairs = zip(theirs, record, strict=True)
+            record = Record(*(torch.where(mine[:, 0], new, old) for new, old in pairs))
         return z, record
 
 
@@ -207,10 +226,18 @@ class _BlockMatrix:
         return _BlockMatrix(self.block, self.entries * rows / flat[:, self.block.columns])
 
 
-def _plain(factor: float) -> AbstractMethod:
-    if factor <= FAST:
-        return Picard()
-    return Anderson() if factor <= SLOW else GMRES()
+def _units(b: Tensor, rule: Rule) -> Tensor:  # shapes: (B, size) -> (B, 1)
+    """A power of two of the size of each sample: gradients of 1e-44 are equations like any others.
+
+    Multiplying by it changes no digit. An absolute tolerance is in the user's units, which stay.
+    """
+    size = b.abs().amax(1, keepdim=True)
+    if rule.atol > 0:
+        return torch.ones_like(size)
+    info = torch.finfo(b.dtype)
+    exponent = torch.frexp(size).exponent
+    exponent = exponent.clamp(math.frexp(info.tiny)[1], math.frexp(info.max)[1] - 1)
+    return torch.where(size > 0, torch.ldexp(torch.ones_like(size), exponent), 1)
 
 
 def _run(

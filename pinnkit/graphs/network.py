@@ -29,6 +29,7 @@ from pinnkit.graphs.operator import (
     contracting_weights,
     eliminate_held,
 )
+from pinnkit.graphs.readout import Readout
 from pinnkit.graphs.standardise import Standardiser
 from pinnkit.implicit.iteration import AbstractMethod
 from pinnkit.implicit.record import Record
@@ -37,7 +38,6 @@ from pinnkit.nn.layers import make_linear
 __all__ = ["ConvergentGraphNetwork", "Prior", "check_target", "decoder_inputs", "edges_on_arcs"]
 
 TARGETS = ("node", "edge", "graph")
-READOUTS = ("sum", "mean", "max")
 SOURCES = ("plain", "mean", "message")
 
 
@@ -116,7 +116,6 @@ class ConvergentGraphNetwork(nn.Module):
         for name, value, known in (
             ("normalisation", normalisation, NORMALISATIONS),
             ("source", source, SOURCES),
-            ("readout", readout, READOUTS),
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}")
@@ -124,12 +123,13 @@ class ConvergentGraphNetwork(nn.Module):
             raise ValueError(f"heads={heads} and outputs={outputs} must be at least 1")
         device = generator.device
         self.target, self.normalisation = target, normalisation
-        self.source, self.readout, self.heads = source, readout, heads
+        self.source, self.heads = source, heads
         self.solver, self.rtol, self.max_steps = solver, rtol, max_steps
         kept: dict[str, Any] = {"dtype": dtype, "device": device}
         self.node_scale = Standardiser(node_inputs, **kept)
         self.edge_scale = Standardiser(edge_inputs, **kept)
         self.target_scale = Standardiser(outputs, logarithms=False, **kept)
+        self.readout = Readout(readout, device=device)
         self.encoder = AttentionEncoder(
             node_inputs,
             edge_inputs,
@@ -239,14 +239,7 @@ class ConvergentGraphNetwork(nn.Module):
             count = arcs.n_edges
             edges = edges[:count]
             return torch.cat([h[arcs.senders[:count]], h[arcs.receivers[:count]], edges], 1)
-        if self.readout == "max":
-            where = arcs.node_graph[:, None].expand_as(h)
-            start = h.new_zeros(arcs.n_graphs, h.shape[1])
-            return start.scatter_reduce(0, where, h, "amax", include_self=False)
-        total = arcs.over_graphs(h)
-        if self.readout == "mean":
-            total = total / arcs.graph_sizes.clamp(min=1).to(h.dtype)[:, None]
-        return total
+        return self.readout(arcs, h)
 
 
 def edges_on_arcs(arcs: Arcs, edges: Tensor) -> Tensor:  # shapes: (E, b) or (A, b) -> (A, b)

@@ -286,6 +286,11 @@ class LearningState:
         for name, values in (("node_scale", batch.nodes), ("edge_scale", batch.edges)):
             if (scale := getattr(self.module, name, None)) is not None:
                 scale.fit(values)
+        if (
+            self.plan.of == "graph"
+            and (readout := getattr(self.module, "readout", None)) is not None
+        ):
+            readout.fit(batch.arcs)
         scale = getattr(self.module, "target_scale", None)
         if scale is not None and not self.plan.classes and batch.targets is not None:
             scale.fit(batch.targets)

@@ -10,8 +10,10 @@ from pinnkit.graphs import (
     Arcs,
     AttentionLayer,
     ConvergentGraphNetwork,
+    EdgeFree,
     ImplicitGNN,
     Prior,
+    Readout,
     Standardiser,
     contracting_weights,
     count_parameters,
@@ -55,7 +57,7 @@ def test_published_sizes(case):
     assert count_parameters(network) == expected
 
 
-@pytest.mark.parametrize("make", [ConvergentGraphNetwork, GIN, ImplicitGNN])
+@pytest.mark.parametrize("make", [ConvergentGraphNetwork, EdgeFree, GIN, ImplicitGNN])
 @pytest.mark.parametrize("target", ["node", "edge", "graph"])
 def test_every_model_has_every_target(make, target):
     """Shapes, gradients to all parameters, and independence of how nodes are numbered."""
@@ -170,6 +172,22 @@ def test_units_do_not_matter_once_scales_are_fitted():
     assert torch.allclose(*answers, atol=ROUNDOFF)
 
 
+@pytest.mark.parametrize("kind", ["sum", "mean", "max"])
+def test_readouts_gather_each_graph(kind):
+    """Against torch on every graph alone; sums in units of the mean graph of the training set."""
+    arcs = some_arcs(sizes=(9, 5))
+    h = normal(0, 14, 3)
+    readout = Readout(kind).fit(arcs)
+    parts = h[:9], h[9:]
+    expected = {
+        "sum": torch.stack([part.sum(0) / 7 for part in parts]),
+        "mean": torch.stack([part.mean(0) for part in parts]),
+        "max": torch.stack([part.amax(0) for part in parts]),
+    }[kind]
+    assert torch.allclose(readout(arcs, h), expected, atol=ROUNDOFF)
+    assert count_parameters(readout) == 0 and "typical" in readout.state_dict()
+
+
 def test_standardiser_takes_logarithms_where_they_are_less_skewed():
     wide = normal(0, 200, 1).mul(2).exp()
     even = torch.rand(200, 1, dtype=torch.float64, generator=generator()) + 1e-3
@@ -187,6 +205,7 @@ def test_standardiser_takes_logarithms_where_they_are_less_skewed():
 def test_baselines_of_equal_size():
     """`matched` comes within a few parameters in a hundred."""
     for make in (
+        lambda w: EdgeFree(5, 3, width=w, generator=generator()),
         lambda w: GIN(5, 3, width=w, generator=generator()),
         lambda w: ImplicitGNN(5, 3, width=w, generator=generator()),
     ):
@@ -210,6 +229,8 @@ def test_mistakes_are_named():
         ConvergentGraphNetwork(1, 1, target="nodes", generator=generator())
     with pytest.raises(ValueError, match="source='b' must be one of plain, mean, message"):
         ConvergentGraphNetwork(1, 1, source="b", generator=generator())
+    with pytest.raises(ValueError, match="readout='add' must be one of sum, mean, max"):
+        ConvergentGraphNetwork(1, 1, readout="add", generator=generator())
     with pytest.raises(ValueError, match="heads=0 and outputs=1 must be at least 1"):
         ConvergentGraphNetwork(1, 1, heads=0, generator=generator())
     with pytest.raises(ValueError, match="aggregation='min' must be one of sum, mean, max"):

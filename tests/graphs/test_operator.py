@@ -126,6 +126,37 @@ def test_a_batch_is_its_graphs_one_by_one(solver):
         assert torch.allclose(gradient1, gradient[mine], rtol=ROUNDOFF, atol=ROUNDOFF * scale)
 
 
+def test_batch_mates_do_not_choose_the_method():
+    """Slow and fast samples in one batch, the method left open: each is found as it is alone, digit by digit."""
+    arcs = some_arcs(sizes=(12, 12))
+    factor = torch.where(arcs.node_graph[arcs.receivers] == 0, 0.5, 0.99)[:, None].double()
+    weights = factor * contracting_weights(arcs, normal(0, arcs.n_arcs, 1)).weights
+    bias = normal(1, 24, 1)
+    together, record = linear_fixed_point(arcs, weights, bias)
+    assert record.converged.all() and record.iterations[0] != record.iterations[1]
+    for g, rows in enumerate((slice(0, 12), slice(12, 24))):
+        mine = arcs.node_graph[arcs.receivers] == g
+        part = Arcs(arcs.senders[mine] - 12 * g, arcs.receivers[mine] - 12 * g, 12)
+        alone, found = linear_fixed_point(part, weights[mine], bias[rows])
+        assert torch.equal(alone, together[rows])
+        assert torch.equal(found.iterations[0], record.iterations[g])
+
+
+@pytest.mark.parametrize("size", [1e-44, 1e-30, 1e30])
+@pytest.mark.parametrize("kind", ["softmax", "conductance"])
+def test_gradients_of_any_size_are_found(kind, size):
+    """Gradients that vanish, as those of graphs classified beyond doubt, are solved for in few steps."""
+    arcs = some_arcs(sizes=(12,), undirected=True)
+    found = contracting_weights(arcs, normal(0, arcs.n_arcs, 1).float(), normalisation=kind)
+    bias = torch.full((12, 1), size, dtype=torch.float32, requires_grad=True)
+    h, record = linear_fixed_point(arcs, 0.9 * found.weights, bias, balance=found.balance)
+    assert record.converged.all() and record.iterations.max() < 40
+    (grad,) = torch.autograd.grad(h.sum(), bias, torch.tensor(size))
+    # Rows add up to 0.9, but at the node without arcs: h = b / (1 - 0.9), and so does its adjoint's sum.
+    assert torch.allclose(h[:-1] / size, torch.full_like(h[:-1], 10.0), rtol=0.2)
+    assert abs(float((grad / size).sum()) - (11 * 10 + 1)) < 0.2 * 111
+
+
 def test_renumbering_nodes_renumbers_the_answer():
     arcs = some_arcs(sizes=(11,))
     operator, bias = equation(arcs, 2, 0.8, "softmax")
