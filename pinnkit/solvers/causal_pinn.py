@@ -70,6 +70,8 @@ class CausalPINN(AbstractSolver):
     only the last layer is trained, to near rounding (see `ode_windows`), unless a network or an
     optimiser is given.
 
+    Several ranks (`torchrun`, docs/scaling_out.md) share the points of every batch and of the probe.
+
     Supports equations and conditions on boxes, steady or in time, linear or not, of any order.
     Not: coefficient jumps in flux form, shocks, unknown parameters and observations (yet).
     References: wang2024causality.
@@ -95,6 +97,7 @@ class CausalPINN(AbstractSolver):
     patience: int = 5
     target: float | None = None
 
+    shards: ClassVar[bool] = True
     citation: ClassVar[str] = (
         "@article{wang2024causality,\n"
         "  title   = {Respecting causality for training physics-informed neural networks},\n"

@@ -6,6 +6,9 @@ Next  `train` optimisers; the causal weights are computed from the probe.
 
 The loss is the sum over groups of a mean square: 1 for every equation, `condition_weight` for every
 condition, integral and seam, all residuals scaled to O(1).
+
+On several ranks all draw the same points with the same weights, and each evaluates its share of them:
+what is drawn, read from the probe and checkpointed does not depend on how many ranks there are.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from pinnkit.lower.residuals import ResidualGroup
 from pinnkit.lower.rows import jacobian_rows
 from pinnkit.lower.sampling import adaptive_choice, face_points, interior_points
 from pinnkit.lower.tape import Tape
+from pinnkit.train.ranks import ONE, Ranks
 
 __all__ = [
     "Batch",
@@ -90,6 +94,13 @@ class Part:
     points: Tensor  # shape: (n, d)
     weights: Tensor  # shape: (n, e)
 
+    def share(self, ranks: Ranks) -> Part:
+        """The points of this rank; their weights stay those of the mean over all."""
+        if ranks.size == 1:
+            return self
+        mine = ranks.share(len(self.points))
+        return Part(self.index, self.points[mine], self.weights[mine])
+
 
 @dataclass(frozen=True)
 class ProbeReading:
@@ -114,6 +125,7 @@ class Collocation:
         model: The ansatz all groups are evaluated on.
         condition_weight: Weight of every condition beside the equations.
         face_density: Points per length on faces, relative to the interior.
+        ranks: The processes that share the points.
     """
 
     def __init__(
@@ -125,7 +137,9 @@ class Collocation:
         bounds: Mapping[sp.Symbol, tuple[float, float]],
         condition_weight: float,
         face_density: float,
+        ranks: Ranks = ONE,
     ) -> None:
+        self.ranks = ranks
         self.nf, self.groups, self.model, self.bounds = nf, tuple(groups), model, dict(bounds)
         self.condition_weight, self.face_density = condition_weight, face_density
         self.params = [p for p in model.parameters() if p.requires_grad]
@@ -203,7 +217,7 @@ class Collocation:
         """Squared residuals at the held-out points for the model as it is."""
         total, inside, times = 0.0, [], None
         for part in self._probe:
-            r = self.evaluate(part)
+            r = self.ranks.gather(self.evaluate(part.share(self.ranks)))
             total += float((r.abs().mean(0).square() * part.weights.sum(0)).sum())
             if self.groups[part.index].kind == "interior":
                 inside.append(r.square())
@@ -213,6 +227,8 @@ class Collocation:
 
     def evaluate(self, part: Part) -> Tensor:  # shape: (n, e)
         """Residuals of a part, without a graph."""
+        if not len(part.points):
+            return torch.empty_like(part.weights)
         with torch.no_grad():
             return self.columns(part.index, part.points)
 
@@ -267,7 +283,8 @@ class Collocation:
         if not adaptive:
             return points
         with torch.no_grad():
-            size = self.columns(index, points).norm(dim=1)
+            mine = points if self.ranks.size == 1 else points[self.ranks.share(len(points))]
+            size = self.ranks.gather(self.columns(index, mine).norm(dim=1))
             if time_weight is not None:
                 size = size * time_weight(self.scaled_times(points)).sqrt()
         if not bool(torch.isfinite(size).all()):
@@ -312,6 +329,9 @@ class Collocation:
 class Batch:
     """Frozen points with frozen weights: the `ResidualModel` of one or several steps.
 
+    On several ranks `residual` and `rows` are those of this rank's points, `gradient` is of all, and so
+    are `size` and what a checkpoint holds.
+
     Args:
         owner, parts: Whose residuals, and where.
         coarse: Give the rows in float32. Residuals and gradients keep the parameters' precision.
@@ -319,18 +339,20 @@ class Batch:
 
     def __init__(self, owner: Collocation, parts: Sequence[Part], *, coarse: bool = False) -> None:
         self.owner, self.parts, self.coarse = owner, tuple(parts), coarse
+        self.ranks = owner.ranks
         # Rows of negligible weight cost as much as any other and change nothing.
-        self._kept = [p for p in map(_drop_negligible, self.parts) if len(p.points)]
-        self.size = sum(p.weights.numel() for p in self._kept)
+        kept = [_drop_negligible(p) for p in self.parts]
+        self.size = sum(p.weights.numel() for p in kept)
+        self._kept = [p for p in (k.share(self.ranks) for k in kept) if len(p.points)]
+        self._count = sum(p.weights.numel() for p in self._kept)
         self.shapes = [tuple(p.shape) for p in owner.params]
         self.row_size = 0.0  # sum of the squared entries of J, where it was asked for coarsely
         self._last: tuple[Tensor, float, Tensor] | None = None
 
     def residual(self, theta: Tensor) -> Tensor:
         load_parameters(self.owner.params, theta)
-        return torch.cat(
-            [(self.owner.evaluate(p) * p.weights.sqrt()).reshape(-1) for p in self._kept]
-        )
+        found = [(self.owner.evaluate(p) * p.weights.sqrt()).reshape(-1) for p in self._kept]
+        return torch.cat([theta.new_zeros(0), *found])
 
     def rows(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         if self.coarse:
@@ -338,7 +360,7 @@ class Batch:
             params = [p for p in model.parameters() if p.requires_grad]
             load_parameters(params, theta)
             rows = self._rows_of(model, params)[1]
-            self.row_size = float(rows.square().sum())
+            self.row_size = float(self.ranks.sum(rows.square().sum()))
             return self.residual(theta), rows
         load_parameters(self.owner.params, theta)
         return self._rows_of(self.owner.model, self.owner.params)
@@ -348,8 +370,8 @@ class Batch:
     ) -> tuple[Tensor, Tensor]:  # shapes: (N,), (N, P)
         """Residuals and rows in the precision of the model."""
         dtype = params[0].dtype
-        out = self.owner.buffer(self.size, dtype)
-        residuals, start = [], 0
+        out = self.owner.buffer(self._count, dtype)
+        residuals, start = [out.new_zeros(0)], 0
         for part in self._kept:
             group, root = self.owner.groups[part.index], part.weights.sqrt().to(dtype)
             n, e = part.weights.shape
@@ -371,11 +393,24 @@ class Batch:
         for part in self._kept:
             r = self.owner.columns(part.index, part.points)
             loss = loss + (r.square() * part.weights).sum()
-        parts = torch.autograd.grad(loss, self.owner.params)
-        found = float(loss.detach()), torch.cat([g.reshape(-1) for g in parts])
+        # Loss and gradient in one vector: one sum over the ranks.
+        both = torch.cat([*self._gradients(loss), loss.detach()[None]])
+        both = self.ranks.sum(both)
+        found = float(both[-1]), both[:-1]
         # A line search ends where the next step of a quasi-Newton method begins.
         self._last = theta.clone(), *found
         return found[0], found[1].clone()
+
+    def _gradients(self, loss: Tensor) -> list[Tensor]:
+        """Of the loss with respect to each parameter, flat; a rank's few points may not touch all."""
+        params = self.owner.params
+        if not loss.requires_grad:
+            return [torch.zeros_like(p).reshape(-1) for p in params]
+        found = torch.autograd.grad(loss, params, allow_unused=True)
+        return [
+            (torch.zeros_like(p) if g is None else g).reshape(-1)
+            for p, g in zip(params, found, strict=True)
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Points and weights: everything to go on with the same batch after a resume."""

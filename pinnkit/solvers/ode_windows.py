@@ -152,6 +152,7 @@ def open_window(
     collocation = Collocation(
         nf, groups, model,
         bounds=bounds, condition_weight=solver.condition_weight, face_density=solver.face_density,
+        ranks=env.ranks,
     )  # fmt: skip
     return InitialValueWindow(start, end, collocation, flat_parameters(collocation.params), scales)
 

@@ -7,6 +7,7 @@ from pinnkit.train.gauss_newton import GaussNewton
 from pinnkit.train.lbfgs import LBFGS
 from pinnkit.train.loop import Callback, Iteration, StepInfo, iterate
 from pinnkit.train.newton_cg import NysNewtonCG
+from pinnkit.train.ranks import RankError, Ranks, join_ranks
 from pinnkit.train.residual_model import AbstractOptimiser, ResidualModel, StepReport
 from pinnkit.train.self_scaled_broyden import SelfScaledBroyden
 from pinnkit.train.soap import SOAP
@@ -23,9 +24,12 @@ __all__ = [
     "Iteration",
     "NysNewtonCG",
     "Progress",
+    "RankError",
+    "Ranks",
     "ResidualModel",
     "SelfScaledBroyden",
     "StepInfo",
     "StepReport",
     "iterate",
+    "join_ranks",
 ]

@@ -25,6 +25,9 @@ have narrow curved valleys, where straight steps must be short (`benchmarks/race
 
 J may come in float32 (the model knows when that is precise enough): J^T J and its factors are then
 formed in float32 too. Residuals, losses, gain ratios and theta always keep the precision of theta.
+
+On several ranks J^T J, J^T r and the sums of squares are summed over them; sample space, sketches and
+singular values couple the rows and take them all on every rank.
 """
 
 from __future__ import annotations
@@ -38,7 +41,15 @@ from torch import Tensor
 
 from pinnkit.train.least_squares import RowSystem
 from pinnkit.train.nystrom import nystrom, nystrom_inverse
-from pinnkit.train.residual_model import AbstractOptimiser, Memory, ResidualModel, StepReport
+from pinnkit.train.ranks import ONE, Ranks
+from pinnkit.train.residual_model import (
+    AbstractOptimiser,
+    Gathered,
+    Memory,
+    ResidualModel,
+    StepReport,
+    ranks_of,
+)
 
 __all__ = ["GaussNewton"]
 
@@ -112,11 +123,15 @@ class GaussNewton(AbstractOptimiser):
 
     def step(self, model: ResidualModel, memory: Memory) -> StepReport:
         theta, previous, mu = memory["theta"], memory["previous"], memory["mu"]
+        ranks = ranks_of(model)
         r, rows = model.rows(theta)
-        loss = float(r @ r)
+        if ranks.size > 1 and self._couples_rows(ranks, rows):
+            model = Gathered(model)
+            r, rows, ranks = ranks.gather(r), ranks.gather(rows), ONE
+        loss = float(ranks.sum(r @ r))
         if not math.isfinite(loss):
             return StepReport(loss, loss, -math.inf, False)
-        system = self._system(r, rows, memory)
+        system = self._system(r, rows, memory, ranks)
         gain, new_loss = -math.inf, loss
         for _ in range(self.tries):
             direction = system.solve(mu, self.momentum * previous)
@@ -124,7 +139,7 @@ class GaussNewton(AbstractOptimiser):
                 mu *= SINGULAR
                 continue
             change = (rows @ direction.to(rows)).to(r)
-            predicted = loss - float((r + change).square().sum())
+            predicted = loss - float(ranks.sum((r + change).square().sum()))
             if self.acceleration:
                 bend = self._bend(model, system, theta, direction, r, change)
                 if bend is None:
@@ -133,7 +148,7 @@ class GaussNewton(AbstractOptimiser):
                     continue
                 direction = direction + bend
             trial = model.residual(theta + direction)
-            new_loss = float(trial @ trial)
+            new_loss = float(ranks.sum(trial @ trial))
             gain = (
                 (loss - new_loss) / predicted if math.isfinite(new_loss) and predicted > 0 else -1.0
             )
@@ -163,11 +178,23 @@ class GaussNewton(AbstractOptimiser):
         # False for NaN: a probe that left the domain of the equations is no second order either.
         return bend if 2 * float(bend.norm()) <= BENT * float(direction.norm()) else None
 
-    def _system(self, r: Tensor, rows: Tensor, memory: Memory) -> _System | _Sketched | RowSystem:
+    def _couples_rows(self, ranks: Ranks, rows: Tensor) -> bool:
+        """Whether the step needs the rows of all ranks at one place, by the rule of one process."""
+        n = int(ranks.sum(torch.tensor(rows.shape[0])))
+        return (
+            self.sketch is not None
+            or self.space in ("samples", "rows")
+            or (self.space == "auto" and n < rows.shape[1])
+        )
+
+    def _system(
+        self, r: Tensor, rows: Tensor, memory: Memory, ranks: Ranks
+    ) -> _System | _Sketched | RowSystem:
         if self.space == "rows":
             return RowSystem(r, rows.to(r))
         if self.sketch is None:
-            return _System(r, rows, self.space)
+            # What is shared out does not couple rows: a rank's own may be fewer than parameters.
+            return _System(r, rows, "parameters" if ranks.size > 1 else self.space, ranks)
         # A sketch of its own for every step: what one misses the next may see.
         memory["count"] += 1
         return _Sketched(r, rows.to(r), self.sketch, self.seed + memory["count"])
@@ -189,12 +216,12 @@ def _gram(a: Tensor) -> Tensor:  # shapes: (k, l) -> (k, k)
 class _System:
     """The smaller of J^T J and J J^T, formed once and factorised per damping."""
 
-    def __init__(self, r: Tensor, rows: Tensor, space: str) -> None:
-        self.r, self.rows = r.to(rows), rows
+    def __init__(self, r: Tensor, rows: Tensor, space: str, ranks: Ranks = ONE) -> None:
+        self.r, self.rows, self.ranks = r.to(rows), rows, ranks
         n, p = rows.shape
         self.in_samples = space == "samples" or (space == "auto" and n < p)
-        self.gram = _gram(rows if self.in_samples else rows.T)
-        self.gradient = None if self.in_samples else rows.T @ self.r
+        self.gram = ranks.sum(_gram(rows if self.in_samples else rows.T))
+        self.gradient = None if self.in_samples else ranks.sum(rows.T @ self.r)
         self.factor: Tensor | None = None
 
     def solve(self, mu: float, start: Tensor) -> Tensor | None:
@@ -220,7 +247,8 @@ class _System:
         if self.in_samples:
             found = self.rows.T @ torch.cholesky_solve(right[:, None], self.factor)[:, 0]
         else:
-            found = torch.cholesky_solve((self.rows.T @ right)[:, None], self.factor)[:, 0]
+            pulled = self.ranks.sum(self.rows.T @ right)
+            found = torch.cholesky_solve(pulled[:, None], self.factor)[:, 0]
         return -found.to(r)
 
 

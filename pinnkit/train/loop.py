@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pinnkit.errors import Status
+from pinnkit.train.ranks import ONE, Ranks
 
 __all__ = ["Callback", "Iteration", "StepInfo", "Steppable", "TrainingState", "iterate"]
 
@@ -62,7 +63,11 @@ Callback = Callable[[StepInfo], bool | None]  # True stops
 
 
 class Iteration(Iterator[StepInfo]):
-    """The running loop. `stopped_by` is None while it runs, then the reason it ended."""
+    """The running loop. `stopped_by` is None while it runs, then the reason it ended.
+
+    On several ranks all of them end it at the same step: by the clock of rank 0, and by `stop` only
+    where all call it.
+    """
 
     def __init__(
         self,
@@ -73,7 +78,9 @@ class Iteration(Iterator[StepInfo]):
         max_steps: int | None = None,
         time_limit: float | None = None,
         started: float | None = None,
+        ranks: Ranks = ONE,
     ) -> None:
+        self._ranks = ranks
         self._solver, self._problem, self.state = solver, problem, state
         self._max_steps, self._time_limit = max_steps, time_limit
         self._started = time.perf_counter() if started is None else started
@@ -117,7 +124,7 @@ class Iteration(Iterator[StepInfo]):
             reason = Status.MAX_STEPS
         if reason is None and self._time_limit is not None and self.seconds >= self._time_limit:
             reason = Status.TIME_LIMIT
-        self.stopped_by = reason
+        self.stopped_by = _agreed(reason, self._ranks)
 
 
 def iterate(
@@ -128,6 +135,7 @@ def iterate(
     max_steps: int | None = None,
     time_limit: float | None = None,
     started: float | None = None,
+    ranks: Ranks = ONE,
 ) -> Iteration:
     """Step `solver` on `problem` until it, `max_steps` or `time_limit` says stop.
 
@@ -139,10 +147,24 @@ def iterate(
             uninterrupted one would; None for no limit.
         time_limit: Seconds since `started`; the step under way is finished.
         started: `time.perf_counter()` from which seconds count (default: now).
+        ranks: The processes that step together.
     """
     return Iteration(
-        solver, problem, state, max_steps=max_steps, time_limit=time_limit, started=started
+        solver,
+        problem,
+        state,
+        max_steps=max_steps,
+        time_limit=time_limit,
+        started=started,
+        ranks=ranks,
     )
+
+
+def _agreed(reason: Status | None, ranks: Ranks) -> Status | None:
+    """Rank 0's reason."""
+    known = list(Status)
+    number = int(ranks.same(-1 if reason is None else known.index(reason)))
+    return None if number < 0 else known[number]
 
 
 def _finite(losses: Mapping[str, float | Tensor]) -> bool:

@@ -25,7 +25,13 @@ from torch import Tensor
 
 from pinnkit.train.gauss_newton import GOOD, POOR
 from pinnkit.train.nystrom import nystrom, nystrom_inverse
-from pinnkit.train.residual_model import AbstractOptimiser, Memory, ResidualModel, StepReport
+from pinnkit.train.residual_model import (
+    AbstractOptimiser,
+    Memory,
+    ResidualModel,
+    StepReport,
+    ranks_of,
+)
 
 __all__ = ["NysNewtonCG", "hessian_product"]
 
@@ -133,8 +139,10 @@ class NysNewtonCG(AbstractOptimiser):
         if self.curvature == "hessian":
             loss, gradient = model.gradient(theta)
             return loss, 0.5 * gradient, hessian_product(model, theta)
+        ranks = ranks_of(model)
         r, rows = model.rows(theta)
-        return float(r @ r), rows.T @ r, lambda v: rows.T @ (rows @ v)
+        half = ranks.sum(rows.T @ r)
+        return float(ranks.sum(r @ r)), half, lambda v: ranks.sum(rows.T @ (rows @ v))
 
     def _solve(self, product: Product, half: Tensor, memory: Memory, start: Tensor) -> _Solved:
         mu, basis, values = memory["mu"], memory["basis"], memory["values"]
@@ -155,8 +163,9 @@ class NysNewtonCG(AbstractOptimiser):
         alpha = 1.0
         for _ in range(self.tries):
             r = model.residual(theta + alpha * d)
-            if float(r @ r) <= loss + self.armijo * alpha * slope:  # False for NaN
-                return alpha, float(r @ r)
+            new_loss = float(ranks_of(model).sum(r @ r))
+            if new_loss <= loss + self.armijo * alpha * slope:  # False for NaN
+                return alpha, new_loss
             alpha *= self.shorter
         return 0.0, loss
 

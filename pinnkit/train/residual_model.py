@@ -1,7 +1,7 @@
 """What an optimiser sees of a problem: weighted residuals of one frozen batch as a function of theta.
 
 In    nothing; these are the seams. Solvers implement `ResidualModel`, optimisers call it.
-Out   `ResidualModel`, `StepReport`, `AbstractOptimiser`.
+Out   `ResidualModel`, `StepReport`, `AbstractOptimiser`; `Sharded` and `Gathered` for models on ranks.
 Next  `gauss_newton`, `newton_cg`, `self_scaled_broyden`, `lbfgs`, `soap`, `adam`.
 
 The loss is always r.r (no factor 1/2); weights enter the rows as square roots and are frozen for
@@ -13,11 +13,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, final, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["AbstractOptimiser", "Memory", "ResidualModel", "StepReport"]
+from pinnkit.train.ranks import ONE, Ranks
+
+__all__ = [
+    "AbstractOptimiser",
+    "Gathered",
+    "Memory",
+    "ResidualModel",
+    "Sharded",
+    "StepReport",
+    "ranks_of",
+]
 
 Memory = dict[str, Any]  # tensors and plain numbers only: it goes into checkpoints as it is
 
@@ -41,6 +51,46 @@ class ResidualModel(Protocol):
     def gradient(self, theta: Tensor) -> tuple[float, Tensor]:  # shapes: (), (P,)
         """r.r and its gradient 2 J^T r."""
         ...
+
+
+@runtime_checkable
+class Sharded(Protocol):
+    """A `ResidualModel` of which every rank holds some rows: those of its `residual` and `rows`.
+
+    Weights contain the counts of all ranks together, and `gradient` is summed already.
+    """
+
+    @property
+    def ranks(self) -> Ranks:
+        """Those that hold the rows."""
+        ...
+
+
+def ranks_of(model: ResidualModel) -> Ranks:
+    """The ranks that hold the model's rows; `ONE` for a model that knows of none."""
+    return model.ranks if isinstance(model, Sharded) else ONE
+
+
+@final
+class Gathered:
+    """A sharded model as one that has all rows, on every rank: for what couples the samples."""
+
+    def __init__(self, model: ResidualModel) -> None:
+        self.model, self._ranks = model, ranks_of(model)
+        self.shapes = model.shapes
+
+    def residual(self, theta: Tensor) -> Tensor:
+        """r of all ranks."""
+        return self._ranks.gather(self.model.residual(theta))
+
+    def rows(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """r and J of all ranks."""
+        r, rows = self.model.rows(theta)
+        return self._ranks.gather(r), self._ranks.gather(rows)
+
+    def gradient(self, theta: Tensor) -> tuple[float, Tensor]:
+        """As the model's own, which is of all rows."""
+        return self.model.gradient(theta)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ Next  `pinnkit.driver` and the solvers that learn from graphs or series judge wh
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from pinnkit.errors import Status
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.interrupt import on_interrupt
 from pinnkit.train.loop import Callback, Iteration, StepInfo
+from pinnkit.train.ranks import ONE, Ranks
 
 __all__ = ["run"]
 
@@ -26,8 +28,12 @@ def run(
     look: Callable[[StepInfo], None] | None = None,
     save: Callable[[], None] | None = None,
     every: int = 1,
+    ranks: Ranks = ONE,
 ) -> bool:
     """Run the loop to its end; True if Ctrl-C ended it.
+
+    On several ranks all take part in every step, rank 0's callback decides, rank 0 alone saves, and
+    Ctrl-C is left to whoever started them.
 
     Args:
         loop: Of `train.loop.iterate`.
@@ -37,6 +43,7 @@ def run(
         look: Called after both, and may stop the loop.
         save: Writes a checkpoint: after every `every`-th step and at the end.
         every: See `save`.
+        ranks: The processes that run it together.
     """
     pressed = False
 
@@ -45,12 +52,14 @@ def run(
         pressed = True
         loop.stop(Status.INTERRUPTED)
 
-    with on_interrupt(press):
+    if not ranks.first:
+        save = None
+    with on_interrupt(press) if ranks.size == 1 else nullcontext():
         for info in loop:
             history(info)
             if show is not None:
                 show(info)
-            if callback is not None and callback(info):
+            if ranks.same(callback is not None and bool(callback(info))):
                 loop.stop(Status.INTERRUPTED)
             if look is not None:
                 look(info)
