@@ -8,7 +8,6 @@ Next  the user; `save` and `load_operator` keep it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from typing import Any, final, overload
 
@@ -20,34 +19,13 @@ from pinnkit.declare.graph import Graph
 from pinnkit.errors import Evidence, Status
 from pinnkit.implicit.record import Record
 from pinnkit.ir.graph_form import GraphForm
-from pinnkit.solution.estimate import Stats, solver_name
+from pinnkit.solution.estimate import Stats
 from pinnkit.solution.graph_features import FeaturePlan, GraphBatch, make_batch
+from pinnkit.solution.held_out import HeldOut, describe
 from pinnkit.solution.solution import Snapshot
 from pinnkit.train.callbacks import History
 
-__all__ = ["GraphOperator", "GraphPrediction", "HeldOut", "predict_batch"]
-
-
-@final
-@dataclass(frozen=True)
-class HeldOut:
-    """Errors on graphs that training never saw.
-
-    Args:
-        errors: Relative L2 error of each graph, the largest over the fields; for classes 0 or 1.
-        quantile: Which quantile is judged.
-        error: That quantile, the next larger of the errors seen; nan where none was seen.
-        tol: What it is judged at.
-        evidence: Where the truth came from.
-        reason: What decided, in words.
-    """
-
-    errors: np.ndarray
-    quantile: float
-    error: float
-    tol: float
-    evidence: Evidence
-    reason: str = ""
+__all__ = ["GraphOperator", "GraphPrediction", "predict_batch"]
 
 
 @final
@@ -172,29 +150,8 @@ class GraphOperator:
         graph_operator_files.save(self, path)
 
     def __str__(self) -> str:
-        held, stats = self.held_out, self.stats
         what = self.plan.target or ", ".join(self.plan.fields)
-        lines = [
-            f"Operator: features of a graph -> {what}",
-            f"  status    {self.status.name}: {self.status.message}",
-            f"  evidence  {self.evidence.name}: {self.evidence.value}",
-        ]
-        if self.error_estimate is not None:
-            e = held.errors
-            lines.append(
-                f"  error     {held.error:.2e} relative L2 at the {100 * held.quantile:g} % quantile of"
-                f" {len(e)} held-out graphs (median {np.median(e):.1e}, largest {e.max():.1e}), judged"
-                f" at {held.tol:g}"
-            )
-        if held.reason:
-            lines.append(f"  because   {held.reason}")
-        lines.append(
-            f"  solver    {solver_name(self.solver)}: {stats.steps} steps in {stats.seconds:.1f} s,"
-            f" stopped by {stats.stopped_by.name}"
-        )
-        dtype = str(self.dtype).removeprefix("torch.")
-        lines.append(f"  size      {stats.parameters} parameters, {dtype} on {self.device}")
-        return "\n".join(lines)
+        return describe(self, f"features of a graph -> {what}", "graphs")
 
     def __repr__(self) -> str:
         what = self.plan.target or ", ".join(self.plan.fields)

@@ -16,19 +16,20 @@ import numpy as np
 import torch
 
 from pinnkit.declare.graph_target import GraphTarget
-from pinnkit.errors import Evidence, Status
+from pinnkit.errors import Status
 from pinnkit.graphs.network import ConvergentGraphNetwork
 from pinnkit.ir.graph_tree import graph_system_from_tree, graph_system_to_tree
 from pinnkit.solution import files
 from pinnkit.solution.graph_features import FeaturePlan
-from pinnkit.solution.graph_operator import GraphOperator, HeldOut
+from pinnkit.solution.graph_operator import GraphOperator
+from pinnkit.solution.held_out import held_out_from_record, held_out_record
 from pinnkit.solution.solution import Snapshot
 from pinnkit.train.callbacks import History
 from pinnkit.train.checkpoint import ArchiveError, read_archive, write_archive
 
 __all__ = ["FORMAT", "load", "save"]
 
-FORMAT, VERSION = "pinnkit graph operator", 1
+FORMAT, VERSION = "pinnkit graph operator", 2
 
 
 def save(op: GraphOperator, path: str | PathLike[str]) -> None:
@@ -38,7 +39,6 @@ def save(op: GraphOperator, path: str | PathLike[str]) -> None:
             "an operator whose network you built yourself (network=...) cannot be written to a file; "
             "save op.module.state_dict()"
         )
-    held = op.held_out
     record = {
         "format": FORMAT,
         "version": VERSION,
@@ -47,13 +47,7 @@ def save(op: GraphOperator, path: str | PathLike[str]) -> None:
         "network": dict(op.arguments),
         "plan": op.plan.to_json(),
         "status": op.status.name,
-        "held_out": {
-            "quantile": held.quantile,
-            "error": held.error,
-            "tol": held.tol,
-            "evidence": held.evidence.name,
-            "reason": held.reason,
-        },
+        "held_out": held_out_record(op.held_out),
         "history": op.history.to_state(),
         "stats": files.stats_record(op.stats),
         "dtype": str(op.dtype).removeprefix("torch."),
@@ -61,7 +55,7 @@ def save(op: GraphOperator, path: str | PathLike[str]) -> None:
     }
     tensors: dict[str, Any] = {
         "module": dict(op.module.state_dict()),
-        "errors": torch.from_numpy(np.array(held.errors)),
+        "errors": torch.from_numpy(np.array(op.held_out.errors)),
     }
     if op.snapshot is not None:
         tensors |= {"state": op.snapshot.state, "generator": op.snapshot.generator}
@@ -101,7 +95,6 @@ def _operator(
     snapshot = None
     if record["step"] is not None:
         snapshot = Snapshot(int(record["step"]), tensors["state"], tensors["generator"])
-    held = record["held_out"]
     return GraphOperator(
         problem=problem,
         form=form,
@@ -109,14 +102,7 @@ def _operator(
         module=module.eval(),
         plan=FeaturePlan.from_json(record["plan"]),
         arguments=record["network"],
-        held_out=HeldOut(
-            errors=tensors["errors"].numpy(),
-            quantile=float(held["quantile"]),
-            error=float(held["error"]),
-            tol=float(held["tol"]),
-            evidence=Evidence[held["evidence"]],
-            reason=str(held["reason"]),
-        ),
+        held_out=held_out_from_record(record["held_out"], tensors["errors"].numpy()),
         status=Status[record["status"]],
         history=History.from_state(record["history"]),
         stats=files.stats_from_record(record["stats"]),

@@ -19,7 +19,8 @@ import torch
 from pinnkit.errors import Evidence, Status
 from pinnkit.graphs.baselines import count_parameters
 from pinnkit.solution.estimate import Stats
-from pinnkit.solution.graph_operator import GraphOperator, HeldOut, predict_batch
+from pinnkit.solution.graph_operator import GraphOperator, predict_batch
+from pinnkit.solution.held_out import FEWEST_JUDGED, HeldOut, operator_status, quantile_of
 from pinnkit.solution.resume import Checkpointing, take_snapshot
 from pinnkit.solution.solution import Snapshot
 from pinnkit.solution.summary import peak_memory
@@ -34,7 +35,6 @@ from pinnkit.train.run import run
 
 __all__ = ["learn"]
 
-FEWEST_JUDGED = 10  # held-out graphs below which a quantile says little
 TOGETHER = 64  # graphs predicted at once
 CHECKPOINT = "pinnkit checkpoint"
 
@@ -88,7 +88,7 @@ def learn(
         plan=state.plan,
         arguments=None if solver.network is not None else state.arguments,
         held_out=held,
-        status=_status(stopped_by, held, given=task.target is not None, verified=verify),
+        status=operator_status(stopped_by, held, given=task.target is not None, verified=verify),
         history=history,
         stats=Stats(
             seconds=seconds,
@@ -131,7 +131,7 @@ def _judge(state: LearningState, tol: float, verify: bool) -> HeldOut:
     if len(errors) == 0:
         reason = "no graph was held out" if verify else "nobody was asked to judge it"
         return HeldOut(errors, solver.quantile, np.nan, tol, Evidence.NONE, reason)
-    error = float(np.quantile(errors, solver.quantile, method="higher"))
+    error = quantile_of(errors, solver.quantile)
     if target is not None:
         reason = f"{target} is given by data, and these are all that is known of it"
     elif len(errors) < FEWEST_JUDGED:
@@ -169,18 +169,6 @@ def held_out_errors(state: LearningState) -> np.ndarray:
         part = part if state.plan.classes else part.sqrt()
         found += part.amax(1).tolist()
     return np.array(found)
-
-
-def _status(stopped_by: Status, held: HeldOut, *, given: bool, verified: bool) -> Status:
-    if stopped_by in (Status.DIVERGED, Status.INTERRUPTED):
-        return stopped_by
-    if given:
-        return Status.NO_GROUND_TRUTH
-    if held.evidence is Evidence.REFERENCE and len(held.errors) >= FEWEST_JUDGED:
-        return Status.OK if held.error <= held.tol else Status.INACCURATE
-    if verified or stopped_by is Status.OK:
-        return Status.UNVERIFIED
-    return stopped_by
 
 
 def _name(problem: Any) -> str:

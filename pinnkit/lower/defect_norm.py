@@ -1,0 +1,194 @@
+"""The defect norm: how large an error a residual makes, by the linearised equation on a coarse grid.
+
+In    slopes dF/dl of the residual at the nodes of a grid in time and space.
+Out   `DefectNorm`: a linear map from residuals to weighted errors, v = L^-1 r.
+Next  `nn.HardConstraint` minimises |L^-1 F(u)| in place of |F(u)|.
+
+If F(u*) = 0 and u = u* + e, then F(u) = L e + O(e^2) with L = F'(u). So v = L^-1 F(u) *is* the error to
+first order, and |v| is a norm of the residual whose constants do not depend on layers, scales or the basis,
+whereas |F(u)| weighs a mistake of width h by h^-2. L is taken at a given state and frozen, without the terms
+of order zero of evolution equations (they could make it singular, and change the constants only); it is
+solved by implicit Euler in time and differences in space:
+
+    sum_f (c_ef / dt + sum_k a_ef,k D^k) v_f^n = r_e^n + sum_f c_ef v_f^(n-1) / dt,      v^0 = 0,
+
+with conditions in the rows of the sides. A coarse grid is enough: u is no unknown of it, and where F(u) = 0
+in the span of the basis, that is the minimum in every norm.
+
+For a monotone equation there is a bound with a known constant. Let theta(u)_t = D u_xx, theta' >= c > 0,
+errors with the boundary values of a wall or an outflow, and r(t) = theta(u) - theta(u(0)) - D d_xx int_0^t u
+the residual integrated in time. Multiplying by e and integrating, int r e = int (theta(u) - theta(u*)) e
++ D/2 |d_x int_0^T e|^2 + ... >= c |e|^2: the error is at most |r| / c. For the defect norm there is no such
+proof; its constants are measured (`nn.norm_constants`, docs/hard_constraints.md): linearised at A they are
+0.8 and 1.1 for diffusion-sorption, 0.8 and 1.4 for reaction and diffusion, 0.4 and 7 for Burgers' equation.
+References: pinnkit's `DEFECT` evidence; grossmann2007numerical (implicit Euler).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["DefectNorm", "SpaceTimeGrid", "difference_matrix"]
+
+
+class SpaceTimeGrid:
+    """Nodes t_1 ... t_nt, graded towards the start, by nodes in space; time-major.
+
+    Args:
+        start, end: Of time; no node at the start.
+        lower, upper: Of space. Nodes are Chebyshev's with both ends, on a periodic axis equidistant.
+        times, nodes: How many.
+        grading: t_i = start + (end - start) (i / times)^grading.
+    """
+
+    def __init__(
+        self,
+        start: float,
+        end: float,
+        lower: float,
+        upper: float,
+        *,
+        times: int,
+        nodes: int,
+        grading: float = 1.0,
+        periodic: bool = False,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.periodic, self.length = periodic, upper - lower
+        share = torch.linspace(0, 1, times + 1, dtype=torch.float64) ** grading
+        t = start + (end - start) * share
+        if periodic:
+            x = lower + self.length * torch.arange(nodes, dtype=torch.float64) / nodes
+            weight = torch.full_like(x, self.length / nodes)
+        else:
+            angle = torch.linspace(0, torch.pi, nodes, dtype=torch.float64)
+            x = lower + self.length * (1 - torch.cos(angle)) / 2
+            x[0], x[-1] = lower, upper
+            gap = torch.diff(x)
+            weight = torch.zeros_like(x)
+            weight[1:] += gap / 2
+            weight[:-1] += gap / 2
+        volume = (end - start) * self.length
+        place = {"dtype": dtype, "device": device}
+        self.times, self.steps, self.nodes = (
+            t[1:].to(**place),
+            torch.diff(t).to(**place),
+            x.to(**place),
+        )
+        self.weights = (torch.diff(t)[:, None] * weight / volume).to(**place)  # add up to 1
+
+    def points(self, time_first: bool) -> Tensor:  # shape: (n, 2)
+        """All nodes, time-major; columns (t, x), or (x, t)."""
+        t, x = torch.meshgrid(self.times, self.nodes, indexing="ij")
+        return torch.stack([t, x] if time_first else [x, t], -1).reshape(-1, 2)
+
+    def difference(self, order: int) -> Tensor:
+        """The matrix of d^order / dx^order at the nodes."""
+        nodes = self.nodes.detach().cpu().double().numpy()
+        period = self.length if self.periodic else None
+        return torch.from_numpy(difference_matrix(nodes, order, period)).to(self.nodes)
+
+
+class DefectNorm:
+    """(B, n, e, k) -> (B, n e, k): v = L^-1 r at the nodes, times square roots of weights.
+
+    Args:
+        grid: The nodes.
+        orders: (field, derivatives in time, derivatives in space) of every leaf.
+        slopes: dF/dl at the nodes, (B, n, e, L); B = 1 for all samples alike.
+        replaced: Rows of conditions, (n, e).
+        scales: Size of every field; v is divided by it.
+    """
+
+    def __init__(
+        self,
+        grid: SpaceTimeGrid,
+        orders: Sequence[tuple[int, int, int]],
+        slopes: Tensor,
+        replaced: Tensor,
+        scales: Tensor,  # shape: (m,)
+    ) -> None:
+        self.grid = grid
+        nt, nx = len(grid.times), len(grid.nodes)
+        batch, _, e, _ = slopes.shape
+        slopes = torch.nan_to_num(slopes.detach(), posinf=0.0, neginf=0.0)
+        slopes = slopes.reshape(batch, nt, nx, e, -1)
+        replaced = replaced.reshape(nt, nx, e)
+        evolves = torch.zeros(e, dtype=torch.bool, device=slopes.device)
+        matrix = slopes.new_zeros(batch, nt, nx, e, nx, e)
+        history = slopes.new_zeros(batch, nt, nx, e, e)
+        eye = torch.eye(nx, dtype=slopes.dtype, device=slopes.device)
+        for k, (field, in_time, _) in enumerate(orders):
+            if in_time == 1:
+                rate = slopes[..., k] / grid.steps[:, None, None]
+                rate = torch.where(replaced, 0, rate)
+                evolves |= (rate != 0).flatten(0, 2).any(0)
+                history[..., field] += rate
+                matrix[..., field] += rate[..., None] * eye[:, None]
+        for k, (field, in_time, order) in enumerate(orders):
+            if in_time:
+                continue
+            slope = slopes[..., k]
+            if order == 0:
+                slope = torch.where(replaced | ~evolves, slope, 0)
+            matrix[..., field] += slope[..., None] * grid.difference(order)[:, None]
+        # A condition that holds by construction has no slopes, and its row says v = 0.
+        empty = replaced & (matrix == 0).all(-1).all(-1)
+        for field in range(e):
+            own = empty[..., field].to(matrix)
+            matrix[:, :, :, field, :, field] += own[..., None] * eye
+        size = nx * e
+        self.inverse = torch.linalg.inv(matrix.reshape(batch, nt, size, size))
+        self.history = history
+        self.weights = (grid.weights[:, :, None] / scales.square()).sqrt().reshape(nt, size)
+
+    def __call__(self, columns: Tensor) -> Tensor:  # shapes: (B, n, e, k) -> (B, n e, k)
+        nt, nx = len(self.grid.times), len(self.grid.nodes)
+        e = columns.shape[2]
+        rows = columns.reshape(len(columns), nt, nx, e, -1)
+        v = torch.zeros_like(rows[:, 0])
+        out = []
+        for n in range(nt):
+            before = torch.einsum("bxef,bxfk->bxek", self.history[:, n], v) if n else 0
+            v = (self.inverse[:, n] @ (rows[:, n] + before).flatten(1, 2)).unflatten(1, (nx, e))
+            out.append(v.flatten(1, 2))
+        return (torch.stack(out, 1) * self.weights[..., None]).flatten(1, 2)
+
+
+def difference_matrix(
+    nodes: np.ndarray,  # shape: (n,)
+    order: int,
+    period: float | None = None,
+) -> np.ndarray:  # shape: (n, n)
+    """Derivative at the nodes: trigonometric if periodic, else the smallest centred stencil.
+
+    Stencils have order + 1 nodes, one more if that is even; near the ends they are one-sided.
+    """
+    n = len(nodes)
+    if order == 0:
+        return np.eye(n)
+    if period is not None:
+        k = np.fft.fftfreq(n, 1.0 / n)
+        if n % 2 == 0 and order % 2:
+            k[n // 2] = 0.0
+        factor = (2j * np.pi / period * k) ** order
+        return np.fft.ifft(factor[:, None] * np.fft.fft(np.eye(n), axis=0), axis=0).real
+    count = order + 1 + order % 2
+    if n < count:
+        raise ValueError(f"{n} nodes are too few for a derivative of order {order}")
+    matrix = np.zeros((n, n))
+    for i in range(n):
+        first = min(max(i - count // 2, 0), n - count)
+        near = slice(first, first + count)
+        gap = nodes[near] - nodes[i]
+        size = np.abs(gap).max()
+        powers = (gap / size) ** np.arange(count)[:, None]
+        wanted = np.zeros(count)
+        wanted[order] = float(np.prod(np.arange(1, order + 1))) / size**order
+        matrix[i, near] = np.linalg.solve(powers, wanted)
+    return matrix

@@ -1,0 +1,225 @@
+"""A learned basis for a family: B(t, x) chi_k(x) tau_j(t, x), and a member written in it.
+
+In    a `FamilyForm`, windows, a `DeepONet` whose trunk sees the form's features.
+Out   `FamilyBasis`: leaves of all functions at points, for the constraint layer; `BasisApproximation`,
+      the `Approximation` of one member: u = A + sum_kj w_kj B chi_k tau_j, with exact derivatives.
+Next  `solvers.hard_constraint_model`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sympy as sp
+import torch
+from torch import Tensor, nn
+
+from pinnkit.ir.expression_tree import from_tree, to_tree
+from pinnkit.ir.normal_form import NormalForm
+from pinnkit.lower.expressions import compile_expressions
+from pinnkit.lower.family_form import FamilyForm
+from pinnkit.lower.fields import ExpressionJets, Wanted, closure_of
+from pinnkit.lower.jet_algebra import JetSpec, jet_mul
+from pinnkit.lower.jets import propagate
+from pinnkit.nn import Windows, describe, rebuild
+
+__all__ = ["BasisApproximation", "FamilyBasis", "offset_leaves"]
+
+PIECE = 20_000  # points per pass: keeps the memory of large grids bounded
+
+
+class FamilyBasis(nn.Module):
+    """K N functions of every field, products of what is fixed and what is learned.
+
+    Args:
+        nf: Of the family.
+        factors: B, by field.
+        features: What the trunk sees.
+        windows: Along the one axis of space.
+        trunk: (n, features) -> (n, N m).
+        scales: Size of every field.
+    """
+
+    def __init__(
+        self,
+        nf: NormalForm,
+        factors: Sequence[sp.Expr],
+        features: Sequence[sp.Expr],
+        windows: Windows,
+        trunk: nn.Module,
+        scales: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.windows, self.scales = windows, tuple(float(s) for s in scales)
+        scaled = [sp.Float(s) * f for s, f in zip(self.scales, factors, strict=True)]
+        self.factors = ExpressionJets(scaled, nf.coords)
+        self.features = ExpressionJets(features, nf.coords)
+        self.plain = tuple(factors)
+        self.trunk, self.fields = trunk, len(nf.fields)
+        self.axis = nf.coords.index(nf.space[0])
+
+    @classmethod
+    def of(
+        cls, form: FamilyForm, windows: Windows, trunk: nn.Module, scales: Sequence[float]
+    ) -> FamilyBasis:
+        """With the factors and features of a form."""
+        return cls(form.nf, form.factors, form.features, windows, trunk, scales)
+
+    def fixed(self, points: Tensor, spec: JetSpec) -> tuple[Tensor, Tensor]:
+        """What training does not change at points: the features' jet, and that of B chi_k (S, n, K, m)."""
+        bells = self._bells(points, spec)
+        factors = self.factors.jets(points, spec)
+        return self.features.jets(points, spec), jet_mul(
+            bells[..., None], factors[:, :, None], spec
+        )
+
+    def jets(self, fixed: tuple[Tensor, Tensor], spec: JetSpec) -> Tensor:
+        """All functions: (S, n, K N, m), expert by expert."""
+        features, envelope = fixed
+        trunk = propagate(self.trunk, features, spec).unflatten(-1, (-1, self.fields))
+        return jet_mul(envelope[:, :, :, None], trunk[:, :, None], spec).flatten(2, 3)
+
+    def leaves(self, fixed: tuple[Tensor, Tensor], spec: JetSpec, wanted: Wanted) -> Tensor:
+        """The wanted derivatives of all functions: (n, L, K N)."""
+        return _pick(self.jets(fixed, spec), spec, wanted)
+
+    def combined(self, points: Tensor, spec: JetSpec, coefficients: Tensor) -> Tensor:
+        """The jet of sum_kj w_kj b_kj for w (K, N): (S, n, m)."""
+        trunk = propagate(self.trunk, self.features.jets(points, spec), spec)
+        experts = torch.einsum(
+            "snjm,kj->snkm", trunk.unflatten(-1, (-1, self.fields)), coefficients
+        )
+        total = jet_mul(self._bells(points, spec)[..., None], experts, spec).sum(2)
+        return jet_mul(self.factors.jets(points, spec), total, spec)
+
+    def _bells(self, points: Tensor, spec: JetSpec) -> Tensor:  # shape: (S, n, K)
+        orders = [a[self.axis] if sum(a) == a[self.axis] else -1 for a in spec.indices]
+        parts = self.windows.taylor(points[:, self.axis], max(orders))
+        zero = torch.zeros_like(parts[0])
+        return torch.stack([parts[o] if o >= 0 else zero for o in orders])
+
+
+class BasisApproximation:
+    """One member: A + sum of basis functions, derivatives of any order the windows have (3).
+
+    Args:
+        offset: A, by field.
+        basis: The functions.
+        coefficients: w, (K, N).
+        coords: Columns of points.
+    """
+
+    kind = "family basis"
+
+    def __init__(
+        self,
+        offset: Sequence[sp.Expr],
+        basis: FamilyBasis,
+        coefficients: Tensor,
+        coords: Sequence[sp.Symbol],
+    ) -> None:
+        self.offset = ExpressionJets(offset, coords)
+        self.basis, self.coefficients = basis, coefficients.detach()
+
+    def derivatives(
+        self,
+        points: Tensor,  # shape: (n, d)
+        wanted: Wanted,
+    ) -> list[Tensor]:  # shapes: (n,)
+        """True derivatives at the points, in the points' dtype and on their device."""
+        spec = closure_of(tuple(tuple(a) for _, a in wanted), points.shape[1])
+        inside = points.to(self.coefficients)
+        pieces = []
+        for part in inside.split(PIECE):
+            jets = self.offset.jets(part, spec) + self.basis.combined(part, spec, self.coefficients)
+            pieces.append(_pick(jets[:, :, None], spec, wanted)[..., 0])
+        return [c.to(points) for c in torch.cat(pieces).unbind(1)]
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """A JSON-able description and the tensors."""
+        basis = self.basis
+        spec = {
+            "offset": [to_tree(e) for e in self.offset.exprs],
+            "factors": [to_tree(e) for e in basis.plain],
+            "features": [to_tree(e) for e in basis.features.exprs],
+            "windows": dataclasses.asdict(basis.windows),
+            "trunk": describe(basis.trunk),
+            "scales": list(basis.scales),
+            "dtype": str(self.coefficients.dtype).removeprefix("torch."),
+        }
+        tensors = {
+            f"trunk.{k}": v.detach().cpu().clone() for k, v in basis.trunk.state_dict().items()
+        }
+        return spec, tensors | {"coefficients": self.coefficients.cpu().clone()}
+
+    @classmethod
+    def from_state(
+        cls, spec: dict[str, Any], tensors: dict[str, Tensor], nf: NormalForm
+    ) -> BasisApproximation:
+        """The approximation that `to_state` described; ValueError if the parts do not fit."""
+        own = {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith("trunk.")}
+        coefficients = tensors["coefficients"]
+        trunk = rebuild(spec["trunk"], dtype=coefficients.dtype)
+        try:
+            trunk.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(f"the file's tensors do not fit its network: {error}") from error
+        basis = FamilyBasis(
+            nf,
+            [from_tree(e) for e in spec["factors"]],
+            [from_tree(e) for e in spec["features"]],
+            Windows(**spec["windows"]),
+            trunk,
+            spec["scales"],
+        )
+        return cls([from_tree(e) for e in spec["offset"]], basis, coefficients, nf.coords)
+
+
+def offset_leaves(
+    form: FamilyForm,
+    samples: Sequence[Mapping[Any, Any]],
+    points: Tensor,  # shape: (n, d)
+    wanted: Wanted,
+) -> Tensor:  # shape: (B, n, L)
+    """The wanted derivatives of A for every sample.
+
+    Given numbers stay symbols and are compiled once for all; given functions are put in one by one.
+    """
+    nf = form.nf
+    numbers = [g for g in nf.given if isinstance(g, sp.Symbol)]
+    if len(numbers) == len(nf.given):
+        exprs = _derivatives(form.offset({}), nf, wanted)
+        compiled = compile_expressions(exprs, [*nf.coords, *numbers])
+        columns = [
+            torch.tensor([[float(s[g])] for s in samples], dtype=points.dtype, device=points.device)
+            for g in numbers
+        ]
+        shape = (len(samples), len(points))
+        values = compiled([c[None] for c in points.unbind(1)] + columns)
+        return torch.stack([v.expand(shape) for v in values], -1)
+    rows = []
+    for s in samples:
+        compiled = compile_expressions(_derivatives(form.offset(s), nf, wanted), nf.coords)
+        rows.append(torch.stack(compiled(points.unbind(1)), -1))
+    return torch.stack(rows)
+
+
+def _derivatives(offset: Sequence[sp.Expr], nf: NormalForm, wanted: Wanted) -> list[sp.Expr]:
+    out = []
+    for field, alpha in wanted:
+        expr = offset[field]
+        for coord, order in zip(nf.coords, alpha, strict=True):
+            expr = sp.diff(expr, coord, order) if order else expr
+        out.append(expr)
+    return out
+
+
+def _pick(jets: Tensor, spec: JetSpec, wanted: Wanted) -> Tensor:  # shape: (n, L, functions)
+    """Derivatives from coefficients (S, n, functions, m)."""
+    columns = []
+    for field, alpha in wanted:
+        s = spec.position[tuple(alpha)]
+        columns.append(jets[s, ..., field] * spec.factorials[s])
+    return torch.stack(columns, dim=1)

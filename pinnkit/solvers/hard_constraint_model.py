@@ -1,0 +1,290 @@
+"""What `HardConstraintMoE` learned, as a function of the inputs: one least-squares problem per member.
+
+In    a family, the solver's knobs, the weights.
+Out   `Discretisation`: residual, grid, norm and basis leaves; `HardConstraintModel`: members solved side
+      by side.
+Next  `hard_constraint_state` trains the weights; `solution.operator` calls `solve`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sympy as sp
+import torch
+from torch import Tensor
+
+from pinnkit.declare.family import PDEFamily
+from pinnkit.implicit import LevenbergMarquardt
+from pinnkit.lower.defect_norm import DefectNorm, SpaceTimeGrid
+from pinnkit.lower.family_basis import BasisApproximation, FamilyBasis, offset_leaves
+from pinnkit.lower.family_form import make_family_form
+from pinnkit.lower.family_residuals import FamilyResidual
+from pinnkit.lower.fields import closure_of
+from pinnkit.lower.scales import estimate_field_scales, term_size
+from pinnkit.nn import Constrained, DeepONet, HardConstraint, Windows
+from pinnkit.solution.approximation import Answer
+
+if TYPE_CHECKING:
+    from pinnkit.solvers.hard_constraint_moe import HardConstraintMoE
+
+__all__ = ["Discretisation", "HardConstraintModel", "Members"]
+
+LOOKED_AT = 8  # draws by which corners, sizes and diffusivities are found
+LOOK_SEED = 0  # always the same ones: files need not hold what follows from the declaration
+SENSORS = 24  # values of a given function the soft baseline sees
+TOGETHER = 16  # members solved side by side
+NEAR = 1e-9  # of the axis: either side of an interface
+
+Norm = Callable[[Tensor], Tensor]
+
+
+class Members:
+    """Samples on the grid: inputs of the residual (B, n, G) and leaves of A (B, n, L)."""
+
+    def __init__(
+        self, samples: Sequence[Mapping[Any, Any]], inputs: Tensor, offset: Tensor
+    ) -> None:
+        self.samples, self.inputs, self.offset = samples, inputs, offset
+
+
+class Discretisation:
+    """All that does not change while training.
+
+    Args:
+        family: The family.
+        solver: The knobs.
+        dtype, device: Of everything.
+    """
+
+    def __init__(
+        self,
+        family: PDEFamily,
+        solver: HardConstraintMoE,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.family, self.solver = family, solver
+        nf = self.nf = family.normal_form
+        assert nf.time is not None
+        looked_at = family.sample(LOOKED_AT, LOOK_SEED)
+        self.form = make_family_form(family, looked_at)
+        self.residual = FamilyResidual(family, self.form.held)
+        self.wanted = self.residual.wanted
+        self.spec = closure_of(tuple(a for _, a in self.wanted), len(nf.coords))
+        member = family.on(looked_at[0]).normal_form
+        found = estimate_field_scales(member)
+        self.scales = [found[u].scale for u in member.fields]
+        x = nf.space[0]
+        self.windows = Windows(
+            *nf.bounds[x], solver.experts, overlap=solver.overlap, periodic=x in nf.periodic
+        )
+        grading = solver.grading or (2.5 if self.form.diffusivity else 1.5)
+        self.grid = SpaceTimeGrid(
+            *nf.bounds[nf.time], *nf.bounds[x],
+            times=solver.times, nodes=solver.nodes, grading=grading,
+            periodic=x in nf.periodic, dtype=dtype, device=device,
+        )  # fmt: skip
+        self.points = self.grid.points(nf.coords[0] == nf.time)
+        column_t, column_x = nf.coords.index(nf.time), nf.coords.index(x)
+        self.orders = [(f, a[column_t], a[column_x]) for f, a in self.wanted]
+        self._sizes = _term_sizes(member, found)
+        self.sensing = _Sensing(family, looked_at, self.points)
+
+    def network(self, generator: torch.Generator) -> DeepONet:
+        """A trunk, for the soft baseline with a branch."""
+        solver = self.solver
+        return DeepONet(
+            len(self.form.features), solver.functions, len(self.nf.fields),
+            sensors=0 if solver.constraint else self.sensing.size,
+            coefficients=solver.functions * solver.experts,
+            width=solver.width, depth=solver.depth, gain=2.0, spread=1.0,
+            generator=generator, dtype=self.points.dtype,
+        )  # fmt: skip
+
+    def basis(self, network: DeepONet) -> FamilyBasis:
+        """The functions that a trunk makes."""
+        return FamilyBasis.of(self.form, self.windows, network.trunk, self.scales)
+
+    def members(self, samples: Sequence[Mapping[Any, Any]]) -> Members:
+        """Samples (read by the family) on the grid."""
+        inputs = self.residual.inputs(samples, self.points)
+        return Members(samples, inputs, offset_leaves(self.form, samples, self.points, self.wanted))
+
+    def norm(self, members: Members, leaves: Tensor) -> Norm:
+        """The norm's map, linearised for each member at the state with these leaves (B, n, L)."""
+        replaced = self.residual.replaced(members.inputs)
+        if self.solver.norm == "pointwise":
+            sizes = self.residual.sizes(members.inputs, *self._sizes)
+            return _Weights(self.grid, sizes, replaced)
+        slopes = self.residual.slopes(members.inputs, leaves)
+        scales = leaves.new_tensor(self.scales)
+        return DefectNorm(self.grid, self.orders, slopes, replaced, scales)
+
+    def layer(self, norm: Norm, *, max_steps: int | None = None) -> HardConstraint:
+        """The constraint layer in this norm."""
+        solver = self.solver
+        return HardConstraint(
+            self.residual,
+            norm,
+            solver=LevenbergMarquardt(damping=0.0),
+            rtol=solver.rtol,
+            max_steps=max_steps or solver.max_steps,
+        )
+
+
+class HardConstraintModel:
+    """Members solved side by side; a `solution.operator.FamilyModel`.
+
+    Args:
+        parts: The discretisation.
+        network: The trained one; a copy is kept.
+    """
+
+    def __init__(self, parts: Discretisation, network: DeepONet) -> None:
+        self.parts = parts
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.basis = parts.basis(self.network)
+        with torch.no_grad():
+            fixed = self.basis.fixed(parts.points, parts.spec)
+            self._leaves = self.basis.leaves(fixed, parts.spec, parts.wanted)
+
+    def solve(self, samples: Sequence[Mapping[Any, Any]]) -> list[Answer]:
+        """One `Answer` per sample, with how it was found in its stats."""
+        answers: list[Answer] = []
+        for at in range(0, len(samples), TOGETHER):
+            answers += self._solve_some(samples[at : at + TOGETHER])
+        return answers
+
+    def coefficients(self, members: Members) -> Constrained | Tensor:
+        """What the layer finds; for the soft baseline the branch's answer (B, K N).
+
+        The norm is linearised at A first, then at the solution in that norm: what a member gets does not
+        depend on the others.
+        """
+        parts = self.parts
+        with torch.no_grad():
+            if not parts.solver.constraint:
+                return self.network.coefficients(parts.sensing(members.samples))
+            first = parts.layer(parts.norm(members, members.offset))
+            found = first(self._leaves, members.offset, members.inputs)
+            if parts.solver.norm == "pointwise":
+                return found
+            leaves = members.offset + torch.einsum("nlj,bj->bnl", self._leaves, found.coefficients)
+            second = parts.layer(parts.norm(members, leaves))
+            return second(self._leaves, members.offset, members.inputs, start=found.coefficients)
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a file holds beside the declaration and the knobs: the weights."""
+        tensors = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
+        return {"dtype": str(self.parts.points.dtype).removeprefix("torch.")}, tensors
+
+    @classmethod
+    def from_state(
+        cls,
+        solver: HardConstraintMoE,
+        family: PDEFamily,
+        spec: dict[str, Any],
+        tensors: dict[str, Tensor],
+    ) -> HardConstraintModel:
+        """The model that `to_state` described; ValueError if the weights do not fit."""
+        dtypes = {"float32": torch.float32, "float64": torch.float64}
+        parts = Discretisation(family, solver, dtype=dtypes[spec["dtype"]])
+        network = parts.network(torch.Generator().manual_seed(0))
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(f"the file's tensors do not fit its network: {error}") from error
+        return cls(parts, network)
+
+    def _solve_some(self, samples: Sequence[Mapping[Any, Any]]) -> list[Answer]:
+        parts = self.parts
+        solver = parts.solver
+        found = self.coefficients(parts.members(samples))
+        w = found if isinstance(found, Tensor) else found.coefficients
+        answers = []
+        for i, sample in enumerate(samples):
+            own = w[i].reshape(solver.experts, solver.functions)
+            approximation = BasisApproximation(
+                parts.form.offset(sample), self.basis, own, parts.nf.coords
+            )
+            stats: dict[str, object] = {"interface_jump": self._jump(approximation)}
+            if not isinstance(found, Tensor):
+                stats["iterations"] = int(found.record.iterations[i])
+                stats["converged"] = bool(found.record.converged[i])
+                stats["misfit"] = float(found.misfit[i])
+            answers.append(Answer(approximation, stats=stats))
+        return answers
+
+    def _jump(self, approximation: BasisApproximation) -> float:
+        """The largest jump between neighbours, over all times and fields, relative to the field's range."""
+        parts = self.parts
+        windows, grid = parts.windows, parts.grid
+        if windows.count == 1:
+            return 0.0
+        inner = torch.arange(1, windows.count, dtype=torch.float64) * windows.size + windows.lower
+        shift = NEAR * (windows.upper - windows.lower)
+        sides = torch.cat([inner - shift, inner + shift]).to(grid.times)
+        t, x = torch.meshgrid(grid.times, sides, indexing="ij")
+        columns = [t, x] if parts.nf.coords[0] == parts.nf.time else [x, t]
+        points = torch.stack(columns, -1).reshape(-1, 2)
+        fields = [(f, (0, 0)) for f in range(len(parts.nf.fields))]
+        with torch.no_grad():
+            here = torch.stack(approximation.derivatives(points, fields)).unflatten(1, t.shape)
+        left, right = here.chunk(2, dim=2)
+        spread = (here.amax((1, 2)) - here.amin((1, 2))).clamp(min=torch.finfo(here.dtype).tiny)
+        return float(((right - left).abs().amax((1, 2)) / spread).max())
+
+
+def _term_sizes(member: Any, scales: Mapping[Any, Any]) -> tuple[Tensor, list[float]]:
+    """The largest term of each equation, (e,), and of each condition of a member."""
+    equations = [term_size(e.residual, member, scales) for e in member.equations]
+    conditions = [
+        term_size(c.residual, member, scales, fixed={c.face.coord: c.face.value})
+        for c in member.conditions
+    ]
+    return torch.tensor(equations, dtype=torch.float64), conditions
+
+
+class _Weights:
+    """The plain residual: each row over the size of its terms, times the root of its share of the grid."""
+
+    def __init__(self, grid: SpaceTimeGrid, sizes: Tensor, replaced: Tensor) -> None:
+        weight = grid.weights.reshape(-1, 1)
+        # A condition weighs as much as the whole interior does.
+        share = (grid.steps / grid.steps.sum()).repeat_interleave(len(grid.nodes))[:, None]
+        self.root = torch.where(replaced, share, weight).sqrt() / sizes
+
+    def __call__(self, columns: Tensor) -> Tensor:
+        return (columns * self.root[..., None]).flatten(1, 2)
+
+
+class _Sensing:
+    """Inputs as numbers of size 1: given numbers, and given functions at a few points."""
+
+    def __init__(self, family: PDEFamily, draws: Sequence[Mapping[Any, Any]], like: Tensor) -> None:
+        self.family, self.like = family, like
+        nf = family.normal_form
+        share = np.linspace(0, 1, SENSORS)
+        self.places = np.stack(
+            [nf.bounds[c][0] + share * (nf.bounds[c][1] - nf.bounds[c][0]) for c in nf.coords], 1
+        )
+        raw = self._raw([family.read_sample(s) for s in draws])
+        self.middle = raw.mean(0)
+        spread = raw.std(0)
+        self.spread = np.where(spread > 0, spread, 1.0)
+        self.size = raw.shape[1]
+
+    def __call__(self, samples: Sequence[Mapping[Any, Any]]) -> Tensor:  # shape: (B, q)
+        return torch.from_numpy((self._raw(samples) - self.middle) / self.spread).to(self.like)
+
+    def _raw(self, samples: Sequence[Mapping[Any, Any]]) -> np.ndarray:
+        values = self.family.values(samples, self.places, self.family.given)
+        columns = [
+            values[g][:, :1] if isinstance(g, sp.Symbol) else values[g] for g in self.family.given
+        ]
+        return np.concatenate(columns, 1)
