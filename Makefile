@@ -34,7 +34,7 @@ docs: $(VENV)/.pinnkit-dev
 	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 bench: $(VENV)/.pinnkit-dev
-	for row in accuracy causal_pinn lagrangian_pinn spectral_mixture_gp convergent_graph peers references jets \
+	for row in accuracy causal_pinn lagrangian_pinn spectral_mixture_gp convergent_graph implicit_layers peers references jets \
 	    jacobian_rows step_time race honesty estimates declarations resume ranks; do \
 	    echo "== benchmarks/$$row.py"; $(RUN) benchmarks/$$row.py || exit 1; done
 

@@ -1,4 +1,4 @@
-"""The command line: list, solve, verify, info.
+"""The command line: list, solve, verify, info; `solve` also under torchrun.
 
 In    a gallery name or `file.py:ClassOrObject`, and the common knobs as options.
 Out   a progress line; solution.pinn, solution.nc, solution.png and report.json; an exit code.
@@ -35,6 +35,7 @@ from pinnkit.solution import GraphSolution, Solution, Verification
 from pinnkit.solution.estimate import solver_name
 from pinnkit.solution.export import to_netcdf
 from pinnkit.train.checkpoint import write_atomically
+from pinnkit.train.ranks import RankError, Ranks, join_ranks
 
 __all__ = ["main"]
 
@@ -61,8 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         return options.run(options)
-    except (UsageError, ValueError, NotImplementedError, MissingDependencyError, OSError) as fault:
-        print(f"{type(fault).__name__.replace('UsageError', 'error')}: {fault}", file=sys.stderr)
+    except (
+        UsageError, ValueError, NotImplementedError, MissingDependencyError, OSError, RankError,
+    ) as fault:  # fmt: skip
+        rank = int(os.environ.get("RANK", "0"))
+        who = f"rank {rank}: " if rank else ""
+        kind = type(fault).__name__.replace("UsageError", "error")
+        print(f"{who}{kind}: {fault}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -95,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     solving.add_argument("--seed", type=int, default=0)
     solving.add_argument("--device", default="cpu", help='where tensors live, for example "cuda"')
     solving.add_argument("--checkpoint", help="file to write the state of training to")
+    solving.add_argument("--checkpoint-every", type=int, default=100, help="steps between writings")
     solving.add_argument("--resume", help="checkpoint to go on from")
     solving.add_argument("--out", type=Path, help="folder for the solution, its picture and report")
     solving.add_argument("--quiet", action="store_true", help="no progress line")
@@ -122,10 +129,17 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _solve(options: argparse.Namespace) -> int:
+    with join_ranks(options.device) as ranks:
+        return _solve_on(ranks, options)
+
+
+def _solve_on(ranks: Ranks, options: argparse.Namespace) -> int:
+    """Rank 0 speaks and writes; the others leave with 0 once training is over."""
     problem = _problem(options.problem, _settings(options.set))
     if options.solver is None:
         solver, reason = choose_solver(problem)
-        print(reason)
+        if ranks.first:
+            print(reason)
     else:
         solver = _solver(options.solver)
     if options.out is not None:
@@ -140,13 +154,28 @@ def _solve(options: argparse.Namespace) -> int:
         seed=options.seed,
         device=options.device,
         progress=not options.quiet,
-        checkpoint=options.checkpoint,
-        resume=options.resume,
+        checkpoint=_checkpoint(options),
+        resume=_resume(options),
+        ranks=ranks,
     )
+    if not ranks.first:
+        return OK
     print(sol)
     if options.out is not None:
         _write(sol, options, options.out)
     return _code(sol.status)
+
+
+def _checkpoint(options: argparse.Namespace) -> tuple[str, int] | None:
+    return None if options.checkpoint is None else (options.checkpoint, options.checkpoint_every)
+
+
+def _resume(options: argparse.Namespace) -> str | None:
+    """What to go on from: after a restart by torchrun the checkpoint of the run before."""
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    if restarted and options.checkpoint is not None and Path(options.checkpoint).exists():
+        return options.checkpoint
+    return options.resume
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -241,13 +270,15 @@ def _plain(value: Any) -> Any:
 def _code(status: Status) -> int:
     if status.ok:
         return OK
-    return UNVERIFIED if status is Status.UNVERIFIED else FAILED
+    return UNVERIFIED if status in (Status.UNVERIFIED, Status.NO_GROUND_TRUTH) else FAILED
 
 
 def _gallery() -> dict[str, Any]:
     # By name and late: the gallery is data that stands above the package.
     module = importlib.import_module("pinnkit.problems")
-    return {cls.__name__: cls for cls in (*module.GALLERY, *module.GRAPH_GALLERY)}
+    return {
+        cls.__name__: cls for cls in (*module.GALLERY, *module.GRAPH_GALLERY, *module.LAW_GALLERY)
+    }
 
 
 def _solver(name: str) -> Any:

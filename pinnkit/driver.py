@@ -16,14 +16,11 @@ from typing import Any
 
 import torch
 
-from pinnkit.declare.graph_system import GraphProblem, GraphSystem
-from pinnkit.declare.graph_target import GraphTarget
-from pinnkit.declare.problem import AbstractProblem
-from pinnkit.declare.problem_class import ProblemClass
+from pinnkit.choosing import choose_solver, is_on_graph, system_of
+from pinnkit.declare.graph_system import GraphProblem
 from pinnkit.errors import SolveError, Status, UnsupportedProblemError
-from pinnkit.ir.characteristics import Convection, Transport, find_transport, measure_convection
 from pinnkit.ir.normal_form import NormalForm
-from pinnkit.solution import files, graph_files, graph_operator_files
+from pinnkit.solution import files, graph_files, graph_operator_files, operator_files, series_files
 from pinnkit.solution.approximation import Answer
 from pinnkit.solution.candidates import make_candidate
 from pinnkit.solution.estimate import Estimate, Stats
@@ -37,19 +34,24 @@ from pinnkit.solution.verification import Verification, judge
 from pinnkit.solvers import (
     CausalPINN,
     ConvergentGraphSolver,
+    HardConstraintMoE,
     LagrangianPINN,
     MethodOfLines,
+    NeuralODE,
+    NeuralSDE,
     SparseFixedPoint,
     SpectralMixtureGP,
 )
 from pinnkit.solvers.base import AbstractSolver, Env
+from pinnkit.solvers.family_learning import learn_family
 from pinnkit.solvers.graph_learning import learn
 from pinnkit.solvers.graph_solving import residual_of_values, solve_on_graph, verify_on_graph
-from pinnkit.solvers.series_learning import choose_for_series, is_stochastic, learn_series
+from pinnkit.solvers.series_learning import is_stochastic, learn_series
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.checkpoint import archive_kind
 from pinnkit.train.knobs import check_dtype, check_knobs, read_place
 from pinnkit.train.loop import Callback, Iteration, StepInfo, iterate
+from pinnkit.train.ranks import ONE, Ranks
 from pinnkit.train.run import run
 
 __all__ = [
@@ -69,8 +71,11 @@ SOLVERS: tuple[type[AbstractSolver], ...] = (
     LagrangianPINN,
     MethodOfLines,
     SpectralMixtureGP,
+    NeuralODE,
+    NeuralSDE,
     SparseFixedPoint,
     ConvergentGraphSolver,
+    HardConstraintMoE,
 )  # known to `load` and the CLI
 VERIFICATION_SHARE = 0.25  # of time_limit, after it
 VERIFICATION_SECONDS = 75.0  # where there is no time_limit
@@ -94,10 +99,11 @@ def solve(
     verify: bool = True,
     throw: bool = False,
     data: Any = None,
+    ranks: Ranks = ONE,
 ) -> Any:
     """Solve `problem` and say how wrong the answer is.
 
-    Returns a `Solution`; on a graph a `GraphSolution`; with `data=` an operator.
+    Returns a `Solution`; on a graph a `GraphSolution`; with `data=`, and for a family, an operator.
 
     Args:
         problem: A `PDESystem`, a `GraphSystem` (on a graph, or with `data=`), or an instance of a
@@ -119,6 +125,8 @@ def solve(
             equation (DEFECT), and `MethodOfLines` its own in `sol.stats.more["own_error"]` (UNVERIFIED).
         throw: Raise `SolveError` unless the status is OK.
         data: Graphs to learn from, for `ConvergentGraphSolver`: a list, or a function of a seed.
+        ranks: The processes that solve it together, as `pinnkit.train.ranks.join_ranks` gives them. All
+            get the answer; rank 0 alone judges it, shows progress and writes the checkpoint.
     """
     check_knobs(max_steps, time_limit, tol)
     check_dtype(dtype)
@@ -126,16 +134,17 @@ def solve(
         raise TypeError(f"callback={callback!r} is not callable; it is called with a StepInfo")
     if isinstance(warm_start, (str, PathLike)):
         warm_start = load(warm_start)
-    on_graph = data is not None or _is_on_graph(problem)
+    on_graph = data is not None or is_on_graph(problem)
     if solver is None and problem is not None:
         solver, reason = choose_solver(problem)
         logger.info("solver: %s", reason)
     stochastic = is_stochastic(problem)  # its solver is checked by learn_series
-    system: Any = problem if on_graph else _system(problem, series=True)
+    system: Any = problem if on_graph else system_of(problem, series=True)
     _check_solver(solver, None if stochastic else system)
     assert solver is not None  # _check_solver has refused anything else
+    _check_ranks(solver, ranks)
     saving = Checkpointing.of(checkpoint)
-    place, generator = read_place(device, seed)
+    place, generator = read_place(ranks.place(device), seed)
     started = time.perf_counter()
     env = Env(
         device=place,
@@ -146,17 +155,28 @@ def solve(
         time_limit=time_limit,
         warm_start=warm_start,
         max_steps=max_steps,
+        ranks=ranks,
     )
+    progress = progress if ranks.first else False
     if on_graph:
         show = _progress(progress, time_limit)
         knobs = {"callback": callback, "show": show, "checkpoint": saving}
         return _solve_on_graphs(
             problem, solver, env, data, throw, resume=resume, verify=verify, **knobs
         )
-    if stochastic:
-        unused = {"checkpoint": checkpoint, "resume": resume, "warm_start": warm_start}
+    if isinstance(solver, HardConstraintMoE):
         show = _progress(progress, time_limit)
-        return learn_series(problem, solver, env, callback, show, throw, unused)
+        knobs = {"callback": callback, "show": show, "checkpoint": saving}
+        return learn_family(
+            problem, solver, env, resume=resume, verify=verify, throw=throw, **knobs
+        )
+    if stochastic:
+        show = _progress(progress, time_limit)
+        unused = {"warm_start": warm_start}
+        return learn_series(
+            problem, solver, env, callback, show, throw, unused,
+            saving=saving, resume=resume, load=load,
+        )  # fmt: skip
     nf: NormalForm = system.normal_form
     resumed = None
     if resume is not None:
@@ -169,10 +189,13 @@ def solve(
         if resumed is not None:
             history = _restore(resumed, state, generator, watch)
         loop = iterate(
-            solver, system, state, max_steps=max_steps, time_limit=time_limit, started=started
-        )
+            solver, system, state,
+            max_steps=max_steps, time_limit=time_limit, started=started, ranks=ranks,
+        )  # fmt: skip
         show = _progress(progress, time_limit)
-        pressed = _train(loop, solver, system, generator, history, watch, saving, callback, show)
+        pressed = _train(
+            loop, solver, system, generator, history, watch, saving, callback, show, ranks
+        )
         answer = solver.finish(system, state)
     snapshot = take_snapshot(state, generator, watch.to_state())
     seconds = time.perf_counter() - started
@@ -182,6 +205,8 @@ def solve(
     parameters = {p: Estimate(*pair) for p, pair in answer.parameters.items()}
     if pressed:
         verdict = Verification(math.nan, reason="it was interrupted before the error was checked")
+    elif not ranks.first:
+        verdict = Verification(math.nan, reason="rank 0 checks the error")
     else:
         verdict, stopped_by = _judge(
             nf, answer, place, dtype, parameters, stopped_by, tol, time_limit, verify
@@ -191,7 +216,7 @@ def solve(
         normal_form=nf,
         solver=solver,
         approximation=answer.approximation,
-        status=final_status(stopped_by, verdict, verify),
+        status=final_status(stopped_by, verdict, verify, learned=bool(nf.neurals)),
         verification=verdict,
         parameters=parameters,
         history=history,
@@ -213,43 +238,14 @@ def solve(
         show.say(f"step {state.step}: {solution!r}")
         show.close()
     logger.info("%r", solution)
-    if throw and not solution.ok:
+    if throw and solution.ok is False and ranks.first:
         raise SolveError(solution.status, solution)
     return solution
 
 
-def choose_solver(problem: Any) -> tuple[AbstractSolver, str]:
-    """(solver, why) among the physics-informed solvers.
-
-    The reason also says where a classical solve would do: it is one argument away. On a graph the
-    exact solver is chosen; for a `GraphSystem` without a graph the learned one.
-    """
-    if _is_on_graph(problem):
-        return _choose_on_graphs(problem)
-    if is_stochastic(problem):
-        return choose_for_series()
-    system = _system(problem)
-    nf: NormalForm = system.normal_form
-    convection = _convection(nf) if LagrangianPINN().supports(system) is None else None
-    why = CausalPINN().supports(system)
-    if convection is not None and (convection.dominates or why is not None):
-        solver: AbstractSolver = LagrangianPINN()
-        reason = f"LagrangianPINN(): {convection}, followed along the characteristics."
-    elif why is not None:
-        raise UnsupportedProblemError(f"no physics-informed solver handles this problem: {why}")
-    else:
-        solver, reason = CausalPINN(), f"CausalPINN(): {_character(nf)}."
-    if MethodOfLines().supports(system) is None:
-        reason += (
-            f" The classical MethodOfLines() would solve it in {_classical_effort(nf)}: "
-            "pass it to solve() where only the answer matters."
-        )
-    return solver, reason
-
-
 def load(path: str | PathLike[str]) -> Any:
     """Read a solution saved by `sol.save(path)`. Nothing in the file is executed."""
-    parts = (graph_files, graph_operator_files)
+    parts = (graph_files, graph_operator_files, operator_files, series_files)
     readers: dict[str | None, Any] = {part.FORMAT: part.load for part in parts}
     read = readers.get(archive_kind(path), files.load)
     return read(path, {s.__name__: s for s in SOLVERS})
@@ -269,9 +265,9 @@ def verify(
         time_limit: Seconds for the independent solve.
     """
     check_knobs(None, time_limit, tol)
-    if _is_on_graph(problem):
+    if is_on_graph(problem):
         return verify_on_graph(_graph_problem(problem, "pk.verify"), candidate, tol=tol)
-    nf: NormalForm = _system(problem).normal_form
+    nf: NormalForm = system_of(problem).normal_form
     parameters = {}
     if isinstance(candidate, Solution):
         parameters = {p: e.value for p, e in candidate.parameters.items()}
@@ -297,31 +293,11 @@ def differentiable_graph(problem: Any, solver: Any = None) -> GraphLayer:
     return solver.layer(_graph_problem(problem, "differentiable"))
 
 
-def _is_on_graph(problem: Any) -> bool:
-    system = problem.system if isinstance(problem, ProblemClass) else problem
-    return isinstance(system, (GraphSystem, GraphProblem, GraphTarget))
-
-
 def _graph_problem(problem: Any, door: str) -> GraphProblem:
     system = problem.system
     if not isinstance(system, GraphProblem):
         raise ValueError(f"{door}: the system is not on a graph; write system.on(graph)")
     return system
-
-
-def _choose_on_graphs(problem: Any) -> tuple[AbstractSolver, str]:
-    form = problem.normal_form
-    if isinstance(form, GraphTarget):
-        return ConvergentGraphSolver(), f"ConvergentGraphSolver(): {form!r} is learned from data."
-    kind = "linear" if form.linear else "nonlinear"
-    if isinstance(problem.system, GraphProblem):
-        how = "one sparse solve" if form.linear else "Newton's method on the sparse Jacobian"
-        return SparseFixedPoint(), f"SparseFixedPoint(): {kind} equations on one graph, by {how}."
-    reason = (
-        f"ConvergentGraphSolver(): {kind} equations on every graph, learned from data=[graphs]. On one "
-        "graph system.on(graph).solve() is exact."
-    )
-    return ConvergentGraphSolver(), reason
 
 
 def _solve_on_graphs(
@@ -362,6 +338,7 @@ def _train(
     saving: Checkpointing | None,
     callback: Callback | None,
     show: Progress | None,
+    ranks: Ranks,
 ) -> bool:
     """Run the loop to its end, with looks at the error; True if Ctrl-C ended it."""
 
@@ -371,10 +348,15 @@ def _train(
             saving.write(snapshot, history, fingerprint(system.normal_form), type(solver).__name__)
 
     def look(info: StepInfo) -> None:
-        complete = watch.applies and solver.complete(system, loop.state)
-        if loop.stopped_by is None and watch.due(info.step, loop.seconds, complete=complete):
+        if loop.stopped_by is not None or not watch.applies:
+            return
+        complete = solver.complete(system, loop.state)
+        if ranks.same(watch.due(info.step, loop.seconds, complete=complete)):
             found = solver.finish(system, loop.state)
-            error = watch.look(found.approximation, info.step, loop.seconds, loop.left)
+            error = math.nan
+            if ranks.first:
+                error = watch.look(found.approximation, info.step, loop.seconds, loop.left)
+            error = ranks.same(error)
             history.note_estimate(info.step, loop.seconds, error)
             if watch.reached(error):
                 loop.stop(Status.OK)
@@ -387,6 +369,7 @@ def _train(
         look=look,
         save=save,
         every=1 if saving is None else saving.every,
+        ranks=ranks,
     )
 
 
@@ -402,6 +385,10 @@ def _judge(
     independent: bool,
 ) -> tuple[Verification, Status]:
     """The verdict, and the reason why the solve stopped (an answer that is not finite diverged)."""
+    if nf.neurals:
+        names = ", ".join(map(str, nf.neurals))
+        reason = f"{names} is learned from the observations, and nothing independent knows it"
+        return Verification(math.nan, reason=reason), stopped_by
     seconds = VERIFICATION_SECONDS if time_limit is None else VERIFICATION_SHARE * time_limit
     try:
         verdict = judge(
@@ -430,19 +417,6 @@ def _restore(
     return resumed.history
 
 
-def _system(problem: Any, *, series: bool = False) -> Any:
-    if isinstance(problem, type) and issubclass(problem, AbstractProblem):
-        raise TypeError(
-            f"problem={problem.__name__} is a class; pass an instance: {problem.__name__}()"
-        )
-    form = getattr(problem, "normal_form", None)
-    if not (isinstance(form, NormalForm) or (series and is_stochastic(problem))):
-        raise TypeError(
-            f"problem={problem!r} is no problem; pass a PDESystem or an instance of a problem class"
-        )
-    return problem.system if isinstance(problem, ProblemClass) else problem
-
-
 def _check_solver(solver: Any, system: Any) -> None:
     if isinstance(solver, type) and issubclass(solver, AbstractSolver):
         raise TypeError(
@@ -454,6 +428,14 @@ def _check_solver(solver: Any, system: Any) -> None:
         raise UnsupportedProblemError(why)
 
 
+def _check_ranks(solver: AbstractSolver, ranks: Ranks) -> None:
+    if ranks.size > 1 and not solver.shards:
+        raise UnsupportedProblemError(
+            f"{type(solver).__name__} works in one process, and there are {ranks.size}: start it without "
+            "torchrun, or use CausalPINN(); solve_many() solves several problems side by side"
+        )
+
+
 def _progress(progress: bool | None, time_limit: float | None) -> Progress | None:
     wanted = sys.stderr.isatty() if progress is None else progress
     return Progress(time_limit=time_limit) if wanted else None
@@ -462,31 +444,3 @@ def _progress(progress: bool | None, time_limit: float | None) -> Progress | Non
 def _count(answer: Answer, name: str) -> int:
     value = answer.stats.get(name, 0)
     return int(value) if isinstance(value, (int, float)) else 0
-
-
-def _convection(nf: NormalForm) -> Convection:
-    transport = find_transport(nf)
-    assert isinstance(transport, Transport)
-    return measure_convection(nf, transport)
-
-
-def _character(nf: NormalForm) -> str:
-    facts = nf.predicates
-    kind = "linear" if facts.linear else "nonlinear"
-    if not facts.evolution:
-        where = f"{len(nf.coords)} coordinate{'s' if len(nf.coords) > 1 else ''}"
-        return (
-            f"a {kind} steady problem in {where}, trained on the whole domain by second-order steps"
-        )
-    order = max(facts.time_order.values(), default=1)
-    space = f"{len(nf.space)} space dimensions" if len(nf.space) != 1 else "one space dimension"
-    where = f"in {space}" if nf.space else "without space (ODEs)"
-    return (
-        f"a {kind} evolution problem of order {order} in time {where}, "
-        "trained causally in time by second-order steps"
-    )
-
-
-def _classical_effort(nf: NormalForm) -> str:
-    dimensions = len(nf.space)
-    return "about a second" if dimensions <= 1 else "seconds to a minute"

@@ -15,8 +15,12 @@ from .advection import Advection
 from .allen_cahn import AllenCahn
 from .allen_cahn_smooth import AllenCahnSmooth
 from .burgers import Burgers
+from .burgers_family import BurgersFamily
 from .chirp_poisson_1d import ChirpPoisson1D
 from .convection import Convection
+from .darcy import Darcy
+from .diffusion_sorption import DiffusionSorption
+from .diffusion_sorption_inflow import DiffusionSorptionInflow
 from .double_well import DoubleWell
 from .euler_bernoulli_beam import EulerBernoulliBeam
 from .fast_advection import FastAdvection
@@ -37,6 +41,7 @@ from .high_frequency_poisson_1d import HighFrequencyPoisson1D
 from .high_frequency_poisson_2d import HighFrequencyPoisson2D
 from .high_frequency_poisson_3d import HighFrequencyPoisson3D
 from .inviscid_burgers import InviscidBurgers
+from .irregular_classification import IrregularClassification
 from .kdv import KdV
 from .klein_gordon import KleinGordon
 from .kuramoto_sivashinsky import KuramotoSivashinsky
@@ -44,12 +49,13 @@ from .kuramoto_sivashinsky_chaotic import KuramotoSivashinskyChaotic
 from .layered_conduction import LayeredConduction
 from .logistic import Logistic
 from .lorenz import Lorenz
-from .lotka_volterra import LotkaVolterra
+from .lotka_volterra import LotkaVolterra, MissingInteraction
 from .mixed_poisson_2d import MixedPoisson2D
 from .multi_scale_allen_cahn_2d import MultiScaleAllenCahn2D
 from .multi_scale_poisson_1d import MultiScalePoisson1D
 from .navier_stokes_pressure import NavierStokesPressure
 from .navier_stokes_streamfunction import NavierStokesStreamfunction
+from .navier_stokes_torus import NavierStokesTorus
 from .navier_stokes_vorticity import NavierStokesVorticity
 from .noisy_source_poisson_1d import NoisySourcePoisson1D
 from .nonlinear_schroedinger import NonlinearSchroedinger
@@ -65,12 +71,15 @@ from .power_flow import PowerFlow
 from .pulse_outflow import PulseOutflow
 from .reaction import Reaction
 from .reaction_advection import ReactionAdvection
+from .reaction_diffusion import ReactionDiffusion
 from .resistor_network import ResistorNetwork
 from .rod_conductivity import RodConductivity
 from .rotating_gaussian import RotatingGaussian
 from .sine_gordon import SineGordon
 from .sine_parabola_poisson_1d import SineParabolaPoisson1D
 from .slotted_cylinder import SlottedCylinder
+from .spiral_ode import SpiralODE
+from .stochastic_lorenz import StochasticLorenz
 from .swirling_deformation import SwirlingDeformation
 from .taylor_green import TaylorGreen
 from .van_der_pol import VanDerPol
@@ -79,16 +88,22 @@ from .vibrating_beam import VibratingBeam
 from .wave import Wave
 
 __all__ = [
+    "FAMILY_GALLERY",
     "GALLERY",
     "GRAPH_GALLERY",
+    "LAW_GALLERY",
     "SERIES_GALLERY",
     "AdvectedPulse",
     "Advection",
     "AllenCahn",
     "AllenCahnSmooth",
     "Burgers",
+    "BurgersFamily",
     "ChirpPoisson1D",
     "Convection",
+    "Darcy",
+    "DiffusionSorption",
+    "DiffusionSorptionInflow",
     "DoubleWell",
     "EulerBernoulliBeam",
     "FastAdvection",
@@ -109,6 +124,7 @@ __all__ = [
     "HighFrequencyPoisson2D",
     "HighFrequencyPoisson3D",
     "InviscidBurgers",
+    "IrregularClassification",
     "KdV",
     "KleinGordon",
     "KuramotoSivashinsky",
@@ -117,11 +133,13 @@ __all__ = [
     "Logistic",
     "Lorenz",
     "LotkaVolterra",
+    "MissingInteraction",
     "MixedPoisson2D",
     "MultiScaleAllenCahn2D",
     "MultiScalePoisson1D",
     "NavierStokesPressure",
     "NavierStokesStreamfunction",
+    "NavierStokesTorus",
     "NavierStokesVorticity",
     "NoisySourcePoisson1D",
     "NonlinearSchroedinger",
@@ -137,12 +155,15 @@ __all__ = [
     "PulseOutflow",
     "Reaction",
     "ReactionAdvection",
+    "ReactionDiffusion",
     "ResistorNetwork",
     "RodConductivity",
     "RotatingGaussian",
     "SineGordon",
     "SineParabolaPoisson1D",
     "SlottedCylinder",
+    "SpiralODE",
+    "StochasticLorenz",
     "SwirlingDeformation",
     "TaylorGreen",
     "VanDerPol",
@@ -227,4 +248,19 @@ SERIES_GALLERY: tuple[type[pk.ProblemClass], ...] = (
     OrnsteinUhlenbeck,
     GeometricBrownianMotion,
     DoubleWell,
+    IrregularClassification,
+    StochasticLorenz,
+)
+
+# Ordinary equations with terms nobody wrote down, learned from one observed trajectory.
+LAW_GALLERY: tuple[type[pk.ProblemClass], ...] = (MissingInteraction, SpiralODE)
+
+# Families: one solve for every draw of their inputs.
+FAMILY_GALLERY: tuple[type[pk.ProblemClass], ...] = (
+    DiffusionSorption,
+    DiffusionSorptionInflow,
+    BurgersFamily,
+    ReactionDiffusion,
+    Darcy,
+    NavierStokesTorus,
 )

@@ -29,10 +29,17 @@ SOLVERS: dict[str, Callable[[], Any]] = {
     "LagrangianPINN": lambda: pk.LagrangianPINN(),
     "MethodOfLines": lambda: pk.MethodOfLines(),
     "SpectralMixtureGP": lambda: pk.SpectralMixtureGP(),
+    "NeuralODE": lambda: pk.NeuralODE(),
 }
 
 # Enough to move every part of a solver once; a direct method does all its work in one step.
-STEPS = {"CausalPINN": 2, "LagrangianPINN": 2, "MethodOfLines": 1, "SpectralMixtureGP": 1}
+STEPS = {
+    "CausalPINN": 2,
+    "LagrangianPINN": 2,
+    "MethodOfLines": 1,
+    "SpectralMixtureGP": 1,
+    "NeuralODE": 2,
+}
 
 # Seconds; a quarter of them is for the error estimate, which chaotic problems use up.
 TIME_LIMITS = {
@@ -40,12 +47,15 @@ TIME_LIMITS = {
     "LagrangianPINN": 6,
     "MethodOfLines": 120,
     "SpectralMixtureGP": 60,
+    "NeuralODE": 60,
 }
 
 # A small problem of the solver's own kind, where it does not take the one a test would use.
-EXAMPLES = {"LagrangianPINN": "VariableConvection"}
+EXAMPLES = {"LagrangianPINN": "VariableConvection", "NeuralODE": "MissingInteraction"}
 
-PROBLEMS: dict[str, Callable[[], Any]] = {cls.__name__: cls for cls in problems.GALLERY}
+PROBLEMS: dict[str, Callable[[], Any]] = {
+    cls.__name__: cls for cls in (*problems.GALLERY, *problems.LAW_GALLERY)
+}
 
 # A direct method really solves: only problems it does in about a second belong in the default run.
 FAST_FOR_CLASSICAL = (

@@ -27,11 +27,13 @@ LEVELS = {
     "neural_de": 3,
     "solution": 4,
     "solvers": 5,
-    "driver": 6,
-    "cli": 7,
-    "__main__": 8,
-    "__init__": 8,
-    "problems": 9,
+    "choosing": 6,
+    "driver": 7,
+    "many": 8,
+    "cli": 8,
+    "__main__": 9,
+    "__init__": 9,
+    "problems": 10,
 }
 
 # The only two ways up, both late (inside functions), both from the problems of declare/.

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 def supports(nf: NormalForm) -> str | None:
     """None, or in one sentence why the problem cannot be solved classically here."""
+    if nf.neurals:
+        names = ", ".join(map(str, nf.neurals))
+        return f"MethodOfLines() needs every term written down; {names} is to be learned. Use NeuralODE()."
     if nf.parameters:
         names = ", ".join(map(str, nf.parameters))
         return (

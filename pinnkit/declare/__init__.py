@@ -12,7 +12,18 @@ from pinnkit.declare.conditions import (
     Periodic,
     Robin,
 )
+from pinnkit.declare.distributions import (
+    AbstractDistribution,
+    FromSamples,
+    LogNormal,
+    Normal,
+    Uniform,
+)
 from pinnkit.declare.domains import CSG, AbstractDomain, AbstractRegion, Box, Interval, Product
+from pinnkit.declare.expansion import Expansion
+from pinnkit.declare.family import PDEFamily
+from pinnkit.declare.gaussian_field import GaussianField
+from pinnkit.declare.given import AppliedGiven, Given, given
 from pinnkit.declare.graph import Graph
 from pinnkit.declare.graph_conditions import Fixed, Total
 from pinnkit.declare.graph_symbols import (
@@ -32,14 +43,16 @@ from pinnkit.declare.graph_symbols import (
 )
 from pinnkit.declare.graph_system import GraphProblem, GraphSystem
 from pinnkit.declare.graph_target import GraphTarget
+from pinnkit.declare.neural_equations import NeuralCDE, UnconstrainedSDE
 from pinnkit.declare.noise import Calculus, Noise
 from pinnkit.declare.operators import Div, NormalDerivative, curl, div, dn, grad, laplacian
 from pinnkit.declare.printing import show
 from pinnkit.declare.problem import AbstractProblem, PDESystem
-from pinnkit.declare.problem_class import ProblemClass, problem
+from pinnkit.declare.problem_class import FamilyClass, ProblemClass, problem
 from pinnkit.declare.regions import Ball, Disk, Geometry, Polygon
 from pinnkit.declare.sde_system import SDESystem
 from pinnkit.declare.series import IrregularSeries
+from pinnkit.declare.series_target import SeriesTarget
 from pinnkit.declare.stable_sde import GeometricSDE, LangevinSDE, LinearNoiseSDE
 from pinnkit.declare.stochastic import (
     Control,
@@ -69,11 +82,13 @@ from pinnkit.declare.symbols import (
 __all__ = [
     "CSG",
     "AbstractCondition",
+    "AbstractDistribution",
     "AbstractDomain",
     "AbstractNeighbours",
     "AbstractProblem",
     "AbstractRegion",
     "AppliedField",
+    "AppliedGiven",
     "Ball",
     "Boundary",
     "Box",
@@ -85,10 +100,15 @@ __all__ = [
     "Disk",
     "Div",
     "EdgeFeature",
+    "Expansion",
+    "FamilyClass",
     "Fixed",
+    "FromSamples",
     "Gauge",
+    "GaussianField",
     "GeometricSDE",
     "Geometry",
+    "Given",
     "Graph",
     "GraphProblem",
     "GraphSystem",
@@ -99,16 +119,20 @@ __all__ = [
     "IrregularSeries",
     "LangevinSDE",
     "LinearNoiseSDE",
+    "LogNormal",
     "Neighbour",
     "NeighbourMax",
     "NeighbourSum",
     "Neumann",
     "Neural",
+    "NeuralCDE",
     "NodeFeature",
     "NodeField",
     "Noise",
+    "Normal",
     "NormalDerivative",
     "Observations",
+    "PDEFamily",
     "PDESystem",
     "Parameter",
     "Periodic",
@@ -118,7 +142,10 @@ __all__ = [
     "Product",
     "Robin",
     "SDESystem",
+    "SeriesTarget",
     "Total",
+    "UnconstrainedSDE",
+    "Uniform",
     "Wiener",
     "boundary",
     "control",
@@ -130,6 +157,7 @@ __all__ = [
     "edge_feature",
     "field",
     "fields_in",
+    "given",
     "grad",
     "is_field",
     "laplacian",

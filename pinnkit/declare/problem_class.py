@@ -9,16 +9,29 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
+from pinnkit.declare.family import PDEFamily
 from pinnkit.declare.graph_system import GraphProblem, GraphSystem
 from pinnkit.declare.graph_target import GraphTarget
 from pinnkit.declare.printing import refusal
 from pinnkit.declare.problem import AbstractProblem, PDESystem
 from pinnkit.declare.sde_system import SDESystem
+from pinnkit.declare.series_target import SeriesTarget
 
-__all__ = ["ProblemClass", "problem"]
+__all__ = ["FamilyClass", "ProblemClass", "problem"]
+
+_SYSTEMS = (
+    PDESystem,
+    PDEFamily,
+    GraphSystem,
+    GraphProblem,
+    GraphTarget,
+    SDESystem,
+    SeriesTarget,
+)
 
 T = TypeVar("T", bound="type[ProblemClass]")
 
@@ -47,11 +60,11 @@ class ProblemClass(AbstractProblem):
     def system(self) -> Any:
         """The declared system, with the exact solution attached."""
         declared = self.declare()
-        if not isinstance(declared, (PDESystem, GraphSystem, GraphProblem, GraphTarget, SDESystem)):
+        if not isinstance(declared, _SYSTEMS):
             raise refusal(
                 f"{type(self).__name__}.declare()",
                 f"it returned {type(declared).__name__}",
-                "return a PDESystem, a GraphSystem or an SDESystem",
+                "return a PDESystem, a PDEFamily, a GraphSystem or an SDESystem",
             )
         exact = self.exact()
         if exact is None or not isinstance(declared, PDESystem):
@@ -68,6 +81,42 @@ class ProblemClass(AbstractProblem):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+
+
+class FamilyClass(ProblemClass):
+    """Base of problem classes whose `declare` returns a `PDEFamily`: what families have, by the same names."""
+
+    @abstractmethod
+    def declare(self) -> PDEFamily:
+        """The family for these parameters."""
+
+    @property
+    def inputs(self) -> Mapping[Any, Any]:
+        """{given: distribution}."""
+        return self.system.inputs
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        """The given numbers and functions, by name."""
+        return self.system.given
+
+    def sample(self, n: int, seed: int = 0, *, start: int = 0) -> list[dict[Any, Any]]:
+        """Draws of the inputs: see `PDEFamily.sample`."""
+        return self.system.sample(n, seed, start=start)
+
+    def values(
+        self, samples: Sequence[Any], points: Any, leaves: Sequence[Any] | None = None
+    ) -> dict[Any, Any]:
+        """The inputs as numbers at points: see `PDEFamily.values`."""
+        return self.system.values(samples, points, leaves)
+
+    def on(self, sample: Mapping[Any, Any]) -> PDESystem:
+        """The problem of one sample."""
+        return self.system.on(sample)
+
+    def reference(self, sample: Mapping[Any, Any], **knobs: Any) -> Any:
+        """The classical solution of one sample: see `PDEFamily.reference`."""
+        return self.system.reference(sample, **knobs)
 
 
 @dataclass_transform(frozen_default=True)

@@ -47,7 +47,7 @@ def classify(
     }
     others = [c.residual for c in conditions] + list(integrands)
     return Predicates(
-        linear=all(is_affine(r) for r in residuals + others),
+        linear=not symbols.neurals and all(is_affine(r) for r in residuals + others),
         evolution=any(time_order.values()),
         semilinear=all(_is_semilinear(r, symbols) for r in residuals),
         constant_coefficients=all(

@@ -15,9 +15,13 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 
 from pinnkit.declare.conditions import AbstractCondition, Observations
+from pinnkit.declare.given import AppliedGiven, Given
 from pinnkit.declare.printing import refusal, show
+from pinnkit.declare.stochastic import Neural
 from pinnkit.declare.symbols import AppliedField, Coordinate, Parameter
 from pinnkit.ir.checks_equations import check_nodes
+from pinnkit.ir.collect_given import collect_given
+from pinnkit.ir.collect_neurals import collect_neurals
 
 if TYPE_CHECKING:
     from pinnkit.declare.problem import PDESystem
@@ -37,6 +41,8 @@ class Symbols:
     region: Any
     fields: tuple[AppliedField, ...]  # as declared, complex ones unsplit
     parameters: tuple[Parameter, ...]
+    given: tuple[Any, ...] = ()  # numbers and functions that a family is to draw, by name
+    neurals: tuple[Neural, ...] = ()
 
 
 def collect_symbols(system: PDESystem) -> Symbols:
@@ -54,9 +60,13 @@ def collect_symbols(system: PDESystem) -> Symbols:
     sources += [(repr(c), e) for c in system.conditions for e in c.exprs]
     for where, expr in sources:
         check_nodes(expr, where, coords, in_equation=where.startswith("equation"))
+    neurals = collect_neurals(sources, coords)
+    # What networks see has fields and unknown numbers of its own.
+    sources += [(f'neural("{n}")', entry) for n in neurals for entry in n.inputs]
     fields = _collect_fields(system, sources, coords)
+    given = collect_given(sources, coords)
     parameters = _collect_parameters(sources, coords)
-    _check_names(coords, fields, parameters)
+    _check_names(coords, fields, parameters, given)
     _check_fields_have_equations(system, fields)
     for c in coords:
         if not any(c in f.args for f in fields):
@@ -74,6 +84,8 @@ def collect_symbols(system: PDESystem) -> Symbols:
         region=domain.region,
         fields=fields,
         parameters=parameters,
+        given=given,
+        neurals=neurals,
     )
 
 
@@ -87,7 +99,7 @@ def _collect_fields(
             if all(isinstance(a, Coordinate) for a in f.args):
                 found.setdefault(f.name, f)
     for where, expr in sources:
-        for f in sorted(expr.atoms(AppliedUndef), key=str):
+        for f in sorted(expr.atoms(AppliedUndef) - expr.atoms(AppliedGiven), key=str):
             if not isinstance(f, AppliedField):
                 raise refusal(
                     where,
@@ -168,6 +180,8 @@ def _collect_parameters(
                         f"the unknown number {s} is declared twice with different properties",
                         "declare it once with parameter(...) and use that object everywhere",
                     )
+            elif isinstance(s, (Given, Neural)):
+                continue  # collected apart
             elif isinstance(s, Coordinate):
                 if s not in coords:
                     twin = next((c for c in coords if c.name == s.name), None)
@@ -194,11 +208,13 @@ def _check_names(
     coords: tuple[sp.Symbol, ...],
     fields: tuple[AppliedField, ...],
     parameters: tuple[Parameter, ...],
+    given: tuple[Any, ...],
 ) -> None:
     seen: dict[str, str] = {}
     roles = [(c.name, "a coordinate") for c in coords]
     roles += [(f.name, "a field") for f in fields]
     roles += [(p.name, "an unknown number") for p in parameters]
+    roles += [(g.name, "an input") for g in given]
     for name, role in roles:
         if name in seen:
             raise refusal(

@@ -16,6 +16,8 @@ from typing import Any
 
 import sympy as sp
 
+from pinnkit.declare.expansion import AppliedExpansion, expanded
+from pinnkit.declare.given import AppliedGiven, Given, make_given
 from pinnkit.declare.graph_symbols import (
     AbstractNeighbours,
     EdgeFeature,
@@ -30,7 +32,20 @@ from pinnkit.declare.graph_symbols import (
     orientation,
 )
 from pinnkit.declare.operators import Div, NormalDerivative
+from pinnkit.declare.stochastic import (
+    Control,
+    Differential,
+    Neural,
+    Process,
+    Wiener,
+    control,
+    d,
+    neural,
+    process,
+    wiener,
+)
 from pinnkit.declare.symbols import AppliedField, Coordinate, Parameter, make_field
+from pinnkit.ir.expansion_tree import expansion_from_tree, expansion_to_tree
 from pinnkit.ir.leaves import steps_of
 
 __all__ = ["from_tree", "to_tree"]
@@ -116,6 +131,26 @@ def to_tree(expr: Any) -> Any:
     if isinstance(expr, Parameter):
         bounds = None if expr.bounds is None else list(expr.bounds)
         return ["parameter", expr.name, expr.initial, bounds, expr.unit]
+    if isinstance(expr, Process):
+        return ["process", expr.name, to_tree(expr.time), expr.dim]
+    if isinstance(expr, Wiener):
+        return ["wiener", expr.name, to_tree(expr.time), expr.dim]
+    if isinstance(expr, Control):
+        return ["control", expr.name, to_tree(expr.time)]
+    if isinstance(expr, Differential):
+        return ["differential", to_tree(expr.of)]
+    if isinstance(expr, Neural):
+        if expr.net is not None:
+            raise ValueError(f"{expr} cannot be saved: its network is an object of yours")
+        shape = None if expr.shape is None else list(expr.shape)
+        return ["neural", expr.name, shape, *(to_tree(entry) for entry in expr.inputs)]
+    if isinstance(expr, Given):
+        return ["given", expr.name, expr.unit]
+    if isinstance(expr, AppliedGiven):
+        return ["given_function", expr.name, expr.unit, *(to_tree(a) for a in expr.args)]
+    if isinstance(expr, AppliedExpansion):
+        base = expansion_to_tree(expr.base)
+        return ["expansion", expr.stem, base, list(expr.orders), *(to_tree(a) for a in expr.args)]
     if isinstance(expr, NodeField):
         return ["node_field", expr.name, expr.initial, expr.unit]
     if isinstance(expr, NodeFeature):
@@ -246,6 +281,40 @@ def _read_parameter(rest: list[Any], depth: int) -> Any:
     )
 
 
+def _read_process(rest: list[Any], depth: int) -> Any:
+    name, time, dim = rest
+    _expect(isinstance(dim, int) and 0 < dim < 100_000, "expected a number of components")
+    return process(_name(name), _read(time, depth), dim=dim)
+
+
+def _read_wiener(rest: list[Any], depth: int) -> Any:
+    name, time, dim = rest
+    _expect(dim is None or (isinstance(dim, int) and 0 < dim < 100_000), "expected a number")
+    return wiener(_name(name), _read(time, depth), dim=dim)
+
+
+def _read_control(rest: list[Any], depth: int) -> Any:
+    name, time = rest
+    return control(_name(name), _read(time, depth))
+
+
+def _read_differential(rest: list[Any], depth: int) -> Any:
+    (of,) = rest
+    return d(_read(of, depth))
+
+
+def _read_neural(rest: list[Any], depth: int) -> Any:
+    name, shape, *inputs = rest
+    seen = [_read(entry, depth) for entry in inputs]
+    _expect(all(isinstance(entry, sp.Expr) for entry in seen), "expected what a network sees")
+    sizes = None
+    if shape is not None:
+        _expect(isinstance(shape, list) and 1 <= len(shape) <= 2, "expected a shape")
+        _expect(all(isinstance(n, int) and 0 < n < 10_000 for n in shape), "expected a shape")
+        sizes = tuple(shape)
+    return neural(_name(name), seen, shape=sizes)
+
+
 def _read_field(rest: list[Any], depth: int) -> Any:
     name, is_complex, scale, unit, *args = rest
     _expect(isinstance(is_complex, bool) and args != [], "expected a field with its coordinates")
@@ -254,6 +323,28 @@ def _read_field(rest: list[Any], depth: int) -> Any:
     return make_field(
         _name(name), coords, complex=is_complex, scale=_maybe_float(scale), unit=_maybe_text(unit)
     )
+
+
+def _read_given(rest: list[Any], depth: int) -> Any:
+    name, unit = rest
+    return Given(_name(name), unit=_maybe_text(unit))
+
+
+def _read_given_function(rest: list[Any], depth: int) -> Any:
+    name, unit, *args = rest
+    coords = [_read(a, depth) for a in args]
+    _expect(coords != [] and all(isinstance(c, Coordinate) for c in coords), "expected coordinates")
+    return make_given(_name(name), coords, unit=_maybe_text(unit))
+
+
+def _read_expansion(rest: list[Any], depth: int) -> Any:
+    stem, base, orders, *args = rest
+    expansion = expansion_from_tree(base)
+    operands = [_read(a, depth) for a in args]
+    _expect(all(isinstance(a, sp.Expr) for a in operands), "expected expressions")
+    _expect(len(orders) == len(operands) == len(expansion.axes), "one argument per axis")
+    _expect(all(isinstance(n, int) and 0 <= n <= 32 for n in orders), "the order is too large")
+    return expanded(_name(stem), expansion, *operands, orders=orders)
 
 
 def _read_node_field(rest: list[Any], depth: int) -> Any:
@@ -347,7 +438,15 @@ _READERS: Mapping[str, Callable[[list[Any], int], Any]] = {
     "const": _read_constant,
     "coord": _read_coord,
     "parameter": _read_parameter,
+    "neural": _read_neural,
+    "process": _read_process,
+    "wiener": _read_wiener,
+    "control": _read_control,
+    "differential": _read_differential,
     "field": _read_field,
+    "given": _read_given,
+    "given_function": _read_given_function,
+    "expansion": _read_expansion,
     "diff": _read_diff,
     "piecewise": _read_piecewise,
     "div": _read_div,

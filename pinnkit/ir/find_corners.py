@@ -45,6 +45,8 @@ def find_corners(
     equations: Sequence[Equation], placed: Placed, predicates: Predicates, symbols: Symbols
 ) -> list[Corner]:
     """All incompatible corners of a box; regions are left to the solvers that support them."""
+    if symbols.given:
+        return []  # whether data meet is known when they are drawn: a family looks at a member
     corners: list[Corner] = []
     if symbols.time is not None:
         corners += _periodic_seams(placed, predicates, symbols)

@@ -13,6 +13,7 @@ from typing import Any
 
 import sympy as sp
 
+from pinnkit.declare.given import is_given_leaf
 from pinnkit.declare.operators import Div
 from pinnkit.declare.symbols import AppliedField
 
@@ -31,11 +32,13 @@ __all__ = [
 def leaves(*exprs: sp.Basic) -> tuple[sp.Expr, ...]:
     """Fields and derivatives of fields, each once; the u inside u.diff(x) does not count.
 
-    Looks into `Div` and `NormalDerivative`.
+    Looks into `Div` and `NormalDerivative`. Given functions are coefficients, not leaves.
     """
     found: dict[sp.Expr, None] = {}
 
     def visit(node: sp.Basic) -> None:
+        if is_given_leaf(node):
+            return
         if isinstance(node, (sp.Derivative, AppliedField)):
             found[node] = None  # type: ignore[index]
         else:
@@ -87,9 +90,16 @@ def freeze(exprs: Iterable[sp.Expr], extra: Iterable[sp.Expr] = ()) -> Frozen:
 
 
 def restrict(expr: sp.Expr, values: Mapping[Any, Any]) -> sp.Expr:
-    """Put numbers for coordinates, but not inside the leaves: u(t, x) stays itself."""
+    """Put numbers for coordinates, but not inside the leaves: u(t, x) stays itself, as does a given a(x)."""
     frozen = freeze([expr])
-    return frozen.thaw(frozen.exprs[0].subs(dict(values)))
+    whole = frozen.exprs[0]
+    inputs: dict[Any, Any] = {}
+    for node in sp.preorder_traversal(whole):
+        if is_given_leaf(node) and not isinstance(node, sp.Symbol):
+            inputs.setdefault(node, sp.Dummy(f"given{len(inputs)}", real=True))
+    # Derivatives are met before the functions inside them, and xreplace replaces them first.
+    restricted = whole.xreplace(inputs).subs(dict(values))
+    return frozen.thaw(restricted.xreplace({s: node for node, s in inputs.items()}))
 
 
 def settle(expr: Any, keep: Callable[[sp.Basic], bool] | None = None) -> Any:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from pinnkit.declare.given import is_given_leaf
+
 __all__ = [
     "Condition",
     "Equation",
@@ -125,7 +127,8 @@ class NormalForm:
     in `fields`. `periodic` lists the axes whose fields all carry Periodic conditions.
     `jumps` are sympy expressions g(coords) whose zero sets carry coefficient jumps.
     `corners` holds one record per incompatible corner: (label, order of the mismatching derivative, size).
-    `exact` maps fields to their exact solution where it was declared.
+    `exact` maps fields to their exact solution where it was declared. `neurals` are terms to be learned:
+    they stand in the equations as symbols, and each knows what its network sees.
     """
 
     coords: tuple[sp.Symbol, ...]
@@ -146,6 +149,8 @@ class NormalForm:
     corners: tuple[tuple[str, int, float], ...] = ()
     scales: Mapping[sp.Basic, float] = field(default_factory=dict)  # user's scale= of fields/coords
     exact: Mapping[sp.Expr, sp.Expr] = field(default_factory=dict)  # of the real fields; else empty
+    given: tuple[Any, ...] = ()  # numbers and functions still to be given: the inputs of a family
+    neurals: tuple[Any, ...] = ()
 
     def field_coords(self, u: sp.Expr) -> tuple[sp.Symbol, ...]:
         """The coordinates the field depends on, in its declared order."""
@@ -157,7 +162,8 @@ class NormalForm:
             exprs = tuple(e.residual for e in self.equations) + tuple(
                 c.residual for c in self.conditions
             )
-        return set().union(*(e.atoms(sp.Derivative) for e in exprs))
+        every = set().union(*(e.atoms(sp.Derivative) for e in exprs))
+        return {d for d in every if not is_given_leaf(d)}
 
     def multi_index(self, derivative: sp.Expr) -> tuple[int, ...]:
         """Counts per coordinate of `coords`; zeros for the plain field."""

@@ -38,7 +38,7 @@ def normalise(system: PDESystem) -> tuple[NormalForm, tuple[sp.Expr, ...]]:
     # One side only, before the split, so that an equation is split once and not side by side.
     residuals = move_to_left(system.equations)
     # Real before anything looks at orders or coefficients: all later passes are real.
-    taken = [s.name for s in (*symbols.coords, *symbols.parameters)]
+    taken = [s.name for s in (*symbols.coords, *symbols.parameters, *symbols.given)]
     split = make_split(symbols.fields, taken)
     parts = split_equations(residuals, split)
     # Divergences after the split, because a complex flux falls apart inside its divergence.
@@ -92,6 +92,8 @@ def normalise(system: PDESystem) -> tuple[NormalForm, tuple[sp.Expr, ...]]:
         jumps=jumps,
         corners=tuple((c.label, c.order, c.size) for c in corners),
         scales=scales,
+        given=symbols.given,
+        neurals=symbols.neurals,
     )
     return normal_form, tuple(symbols.fields)
 

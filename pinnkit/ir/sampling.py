@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from pinnkit.declare.expansion import AppliedExpansion
+from pinnkit.declare.given import is_given_leaf
+
 __all__ = ["evaluate", "sample_box"]
 
 
@@ -40,7 +43,8 @@ def sample_box(
 def evaluate(expr: Any, values: Mapping[Any, Any]) -> np.ndarray:
     """The expression at the values; shape (n,), not finite where it has no value.
 
-    `values` maps symbols (or leaves) to numbers or arrays (n,).
+    `values` maps symbols (or leaves) to numbers or arrays (n,). A given number or function of a family
+    has no value until it is drawn.
     """
     expr = sp.sympify(expr)
     n = max((np.size(v) for v in values.values()), default=1)
@@ -74,6 +78,10 @@ def _compute(node: Any, known: dict[Any, Any]) -> Any:
         return np.bool_(node == sp.true)
     if isinstance(node, sp.Piecewise):
         return _piecewise(node, known)
+    if isinstance(node, AppliedExpansion):
+        return node.expansion(*(_walk(a, known) for a in node.args))
+    if is_given_leaf(node):
+        return np.nan
     make = _NODES.get(type(node))
     if make is None:
         raise _UnknownNode(type(node).__name__)

@@ -114,7 +114,9 @@ class LagrangianApproximation:
         self._slopes = LabelFunction(form, inner, slopes)
         self._jacobian = LabelFunction(form, inner, [form.jacobian])
         shift = form.position[0] - nf.space[0]
-        self._step = LabelFunction(form, inner, [shift, form.jacobian])  # Newton's, in one dimension
+        self._step = LabelFunction(
+            form, inner, [shift, form.jacobian]
+        )  # Newton's, in one dimension
         self._compiled: dict[Any, LabelFunction] = {}
 
     # -- values ------------------------------------------------------------------------------------

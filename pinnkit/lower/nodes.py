@@ -27,6 +27,7 @@ import torch
 from sympy.logic.boolalg import And, Not, Or, Xor
 from torch import Tensor
 
+from pinnkit.declare.expansion import AppliedExpansion
 from pinnkit.errors import UnsupportedProblemError
 
 __all__ = ["Lowered", "lower_node"]
@@ -92,6 +93,21 @@ def _(node: sp.Pow) -> Lowered:
         return lambda x, _: torch.rsqrt(x)
     # x^(3/2) stays one pow: as x * sqrt(x) its derivative at 0 would be 0 * inf.
     return torch.pow
+
+
+@lower_node.register(AppliedExpansion)
+def _(node: AppliedExpansion) -> Lowered:
+    expansion = node.expansion
+    coefficients = torch.from_numpy(expansion.coefficients.copy())
+
+    def lowered(*operands: Value) -> Tensor:
+        columns = torch.broadcast_tensors(*_tensors(*operands))
+        known = coefficients.to(columns[0])
+        return expansion.contract([c.reshape(-1) for c in columns], known, torch).view_as(
+            columns[0]
+        )
+
+    return lowered
 
 
 for _cls, _function in {

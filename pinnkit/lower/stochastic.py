@@ -28,8 +28,9 @@ from pinnkit.declare.symbols import Parameter
 from pinnkit.errors import UnsupportedProblemError
 from pinnkit.ir.stochastic_form import StochasticForm
 from pinnkit.lower.expressions import compile_expressions
+from pinnkit.lower.unknown_numbers import raw_number, value_of_raw
 
-__all__ = ["Along", "Builder", "Path", "StochasticModule", "Units"]
+__all__ = ["Along", "Builder", "Instant", "Path", "StochasticModule", "Units"]
 
 Builder = Callable[[int, int], nn.Module]
 
@@ -44,6 +45,27 @@ class Path(Protocol):
     def derivative(self, t: Tensor) -> Tensor:  # shape: (B, C)
         """dX/dt."""
         ...
+
+    def table(self, points: Tensor) -> tuple[Tensor, Tensor]:  # (B, K) -> (B, K, C) twice
+        """Both at many times."""
+        ...
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Instant:
+    """A point of a grid in the place of a time, with what is known there whatever the state is.
+
+    Args:
+        t: Shape (B, 1).
+        x, slope: The normalised control and its derivative, shape (B, C); None where nothing needs them.
+        values: Of the neural terms that see no process.
+    """
+
+    t: Tensor
+    x: Tensor | None
+    slope: Tensor | None
+    values: Mapping[Neural, Tensor]
 
 
 @final
@@ -98,7 +120,7 @@ class StochasticModule(nn.Module):
         self._widths: dict[Any, int] = {form.time: 1}
         self._widths |= {z: z.dim for z in form.processes} | dict.fromkeys(form.parameters, 1)
         self._widths |= {x: len(self.units.mean) for x in form.controls}
-        raw = {p.name: nn.Parameter(torch.tensor(_raw(p), **place)) for p in form.parameters}
+        raw = {p.name: nn.Parameter(torch.tensor(raw_number(p), **place)) for p in form.parameters}
         self.numbers = nn.ParameterDict(raw)
         self._inputs: dict[Neural, list[_Term]] = {}
         nets: dict[str, nn.Module] = {}
@@ -124,11 +146,7 @@ class StochasticModule(nn.Module):
 
     def value(self, parameter: Parameter) -> Tensor:
         """An unknown number as it stands, within its bounds."""
-        raw = self.numbers[parameter.name]
-        if parameter.bounds is None:
-            return raw
-        low, high = parameter.bounds
-        return low + (high - low) * torch.sigmoid(raw)
+        return value_of_raw(parameter, self.numbers[parameter.name])
 
     def start(self, t: Tensor, x: Tensor | None, samples: int) -> Tensor:  # shape: (B, H)
         """Initial states from the declared `initial`."""
@@ -192,11 +210,12 @@ class _Known:
         states: Mapping[Process, Tensor],
         x: Tensor | None,  # normalised, shape: (B, C)
         samples: int,
+        values: Mapping[Neural, Tensor] | None = None,
     ) -> None:
         self.module, self.samples = module, samples
-        self.t = t.reshape(-1, 1).expand(samples, 1)
+        self.t = t if t.shape == (samples, 1) else t.reshape(-1, 1).expand(samples, 1)
         self.x = x
-        self.values: dict[Any, Tensor] = {module.form.time: self.t, **states}
+        self.values: dict[Any, Tensor] = {module.form.time: self.t, **states, **(values or {})}
 
     def of(self, symbol: Any, *, seen_by_network: bool = False) -> Tensor:
         module = self.module
@@ -215,8 +234,11 @@ class _Known:
     def _network(self, neural: Neural) -> Tensor:
         module = self.module
         parts = [self._input(term) for term in module._inputs[neural]]
-        out = module.nets[neural.name](torch.cat(parts, dim=1)) * module._factors[neural]
-        return out.reshape(self.samples, *module.shape_of(neural))
+        out = module.nets[neural.name](torch.cat(parts, dim=1))
+        factor, shape = module._factors[neural], (self.samples, *module.shape_of(neural))
+        # Each operation left out counts: small tensors, and one of these per step.
+        out = out if factor == 1.0 else out * factor
+        return out if out.shape == shape else out.reshape(shape)
 
     def _input(self, term: _Term) -> Tensor:  # shape: (B, width)
         if isinstance(term.expr, sp.Symbol):
@@ -229,8 +251,8 @@ class _Known:
         tensors = [self.of(s) for s in term.leaves]
         if len(shape) == 2:  # vectors scale the rows of matrices
             tensors = [v if v.ndim == 3 else v.unsqueeze(-1) for v in tensors]
-        (value,) = term.compiled(tensors)
-        return value.expand(self.samples, *shape)
+        (value,) = term.compiled.filling((self.samples, *shape), tensors)
+        return value
 
 
 @final
@@ -247,8 +269,50 @@ class Along:
             for part, terms in (("f", {**form.drift}), ("g", {**form.diffusion}))
         }
         self._sees_x["f"] |= bool(form.driven)
+        terms = (*form.drift.values(), *form.diffusion.values(), *form.driven.values())
+        self._stateless = [
+            n
+            for n in form.neurals
+            if any(n in e.free_symbols for e in terms) and not any(e.has(Process) for e in n.inputs)
+        ]
 
-    def drift(self, t: Tensor, z: Tensor) -> Tensor:  # shape: (B, H)
+    def instants(
+        self,
+        clock: Tensor,  # shape: (K, B, 1)
+        *,
+        increments: bool = False,
+    ) -> list[Instant]:
+        """The points of a grid, with the control and the networks that see no process evaluated there at once.
+
+        Args:
+            clock: The times.
+            increments: Let the control's slope be (X(t_{k+1}) - X(t_k)) / (t_{k+1} - t_k): what a method that
+                looks at the left end of a step multiplies by the step is then the increment itself, however
+                much X moves inside.
+        """
+        count, samples, _ = clock.shape
+        x = slope = None
+        if self.path is not None and any(self._sees_x.values()):
+            x, slope = (v.transpose(0, 1) for v in self.path.table(clock[..., 0].T))
+            if increments:
+                h = clock.diff(dim=0)
+                mean = x.diff(dim=0) / torch.where(h > 0, h, torch.ones_like(h))
+                slope = torch.cat([torch.where(h > 0, mean, torch.zeros_like(mean)), slope[-1:]])
+        flat = None if x is None else x.flatten(0, 1)
+        known = _Known(self.module, clock.flatten(0, 1), {}, flat, count * samples)
+        tables = {n: known.of(n).unflatten(0, (count, samples)) for n in self._stateless}
+        rows = [dict(zip(tables, row)) for row in zip(*(v.unbind(0) for v in tables.values()))]
+        return [
+            Instant(
+                clock[k],
+                None if x is None else x[k],
+                None if slope is None or not self.module.form.driven else slope[k],
+                rows[k] if rows else {},
+            )
+            for k in range(count)
+        ]
+
+    def drift(self, t: Tensor | Instant, z: Tensor) -> Tensor:  # shape: (B, H)
         """f, with what controlled terms contribute, M dX/dt."""
         known = self._known("f", t, z)
         module, form = self.module, self.module.form
@@ -264,7 +328,7 @@ class Along:
             parts.append(total)
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def diffusion(self, t: Tensor, z: Tensor) -> Tensor:  # shape: (B, H) or (B, H, M)
+    def diffusion(self, t: Tensor | Instant, z: Tensor) -> Tensor:  # shape: (B, H) or (B, H, M)
         """g, a vector where the noise keeps components apart, else a matrix."""
         module, form = self.module, self.module.form
         if not form.diffusion:
@@ -297,13 +361,21 @@ class Along:
         vector = known.evaluate(term, (p.dim,))
         return vector.unsqueeze(-1) if size == 1 else torch.diag_embed(vector)
 
-    def _known(self, part: str, t: Tensor, z: Tensor) -> _Known:
+    def _known(self, part: str, t: Tensor | Instant, z: Tensor) -> _Known:
         form = self.module.form
-        states = dict(zip(form.processes, z.split([p.dim for p in form.processes], dim=1)))
+        if len(form.processes) == 1:
+            states = {form.processes[0]: z}
+        else:
+            states = dict(zip(form.processes, z.split([p.dim for p in form.processes], dim=1)))
+        if isinstance(t, Instant):
+            return _Known(self.module, t.t, states, t.x, len(z), t.values)
         x = self.path.evaluate(t) if self.path is not None and self._sees_x[part] else None
         return _Known(self.module, t, states, x, len(z))
 
-    def _slope(self, t: Tensor) -> Tensor:
+    def _slope(self, t: Tensor | Instant) -> Tensor:
+        if isinstance(t, Instant):
+            assert t.slope is not None
+            return t.slope
         assert self.path is not None
         return self.path.derivative(t)
 
@@ -312,12 +384,3 @@ def _needs_control(expr: sp.Expr) -> bool:
     if expr.has(Control):
         return True
     return any(e.has(Control) for n in expr.atoms(Neural) for e in n.inputs)
-
-
-def _raw(parameter: Parameter) -> float:
-    """The trained number behind a parameter's first guess."""
-    if parameter.bounds is None:
-        return parameter.guess
-    low, high = parameter.bounds
-    share = min(max((parameter.guess - low) / (high - low), 1e-6), 1 - 1e-6)
-    return math.log(share / (1 - share))

@@ -19,6 +19,7 @@ observation a path is constant.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol, final
 
@@ -59,6 +60,14 @@ class ControlPath(Protocol):
         """dX/dt, from the right at kinks."""
         ...
 
+    def table(self, points: Tensor) -> tuple[Tensor, Tensor]:  # (B, K) -> (B, K, C) twice
+        """X and dX/dt at K times of every sample at once: what a loop over a grid looks up."""
+        ...
+
+    def take(self, index: Tensor) -> ControlPath:  # shape: (n,)
+        """The paths of some samples, in the order of `index`, which may repeat."""
+        ...
+
 
 def fill_forward(values: np.ndarray, start: float = 0.0) -> np.ndarray:  # shape: (N, L, C)
     """Missing values become the last observed one, `start` where there is none yet."""
@@ -96,23 +105,64 @@ class _Knots:
 
     times: Tensor
 
-    def locate(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # shapes: (B,), (B, 1), (B, 1)
+    def locate(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # three of shape (B, K)
         """The interval, the time since its left end within its length, and whether t is inside."""
-        b, length = self.times.shape
-        wanted = t.reshape(-1, 1).expand(b, 1).to(self.times.dtype).contiguous()
-        index = torch.searchsorted(self.times, wanted, right=True) - 1
-        index = index.clamp(0, length - 2)
+        length = self.times.shape[1]
+        index = (self.last_before(points)).clamp(0, length - 2)
         left, right = self.times.gather(1, index), self.times.gather(1, index + 1)
-        inside = (wanted >= self.times[:, :1]) & (wanted < self.times[:, -1:])
-        return index[:, 0], (wanted - left).clamp_min(0).minimum(right - left), inside
+        inside = (points >= self.times[:, :1]) & (points < self.times[:, -1:])
+        return index, (points - left).clamp_min(0).minimum(right - left), inside
+
+    def last_before(self, points: Tensor) -> Tensor:  # shape: (B, K)
+        """The last knot not after t, -1 before the first."""
+        return torch.searchsorted(self.times, points.contiguous(), right=True) - 1
+
+    def points(self, t: Tensor) -> Tensor:  # shapes: () or (B, 1) -> (B, 1)
+        """One time per sample."""
+        return t.reshape(-1, 1).expand(len(self.times), 1).to(self.times.dtype)
+
+    def take(self, index: Tensor) -> _Knots:
+        return _Knots(self.times[index])
 
     @property
     def ends(self) -> tuple[Tensor, Tensor]:
         return self.times[:, 0], self.times[:, -1]
 
 
+class AbstractKnotPath(ABC):
+    """A path between knots; subclasses say what it is there."""
+
+    _knots: _Knots
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """C."""
+
+    @property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """First and last time (parameter) of every sample, shapes (B,)."""
+        return self._knots.ends
+
+    def evaluate(self, t: Tensor) -> Tensor:  # shapes: () or (B, 1) -> (B, C)
+        """X(t)."""
+        return self.table(self._knots.points(t))[0][:, 0]
+
+    def derivative(self, t: Tensor) -> Tensor:  # shapes: () or (B, 1) -> (B, C)
+        """dX/dt, from the right at kinks."""
+        return self.table(self._knots.points(t))[1][:, 0]
+
+    @abstractmethod
+    def table(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """X and dX/dt at many times; see `ControlPath`."""
+
+    @abstractmethod
+    def take(self, index: Tensor) -> ControlPath:
+        """The paths of some samples."""
+
+
 @final
-class HermitePath:
+class HermitePath(AbstractKnotPath):
     """Piecewise cubic with the slopes of backward differences: once differentiable.
 
     On [t_i, t_i + h] with tau = t - t_i, b = d_{i-1} (d_0 for i = 0) and d_i = (x_{i+1} - x_i) / h:
@@ -121,44 +171,39 @@ class HermitePath:
     """
 
     def __init__(self, times: Tensor, values: Tensor) -> None:  # shapes: (B, L), (B, L, C)
-        self._knots = _Knots(times)
         h = times.diff(dim=1)[..., None].to(values.dtype)
         # Gaps of length 0 pad short series; they are never inside.
         safe = torch.where(h > 0, h, torch.ones_like(h))
         slope = torch.where(h > 0, values.diff(dim=1) / safe, torch.zeros_like(h))
         back = torch.cat([slope[:, :1], slope[:, :-1]], dim=1)
         bend = slope - back
-        self._coefficients = torch.stack(
+        coefficients = torch.stack(
             [values[:, :-1], back, 2 * bend / safe, -bend / safe**2], dim=2
         )  # shape: (B, L - 1, 4, C)
+        self._set(_Knots(times.contiguous()), coefficients)
+
+    def _set(self, knots: _Knots, coefficients: Tensor) -> None:
+        self._knots, self._coefficients = knots, coefficients
 
     @property
     def channels(self) -> int:
         return self._coefficients.shape[-1]
 
-    @property
-    def ends(self) -> tuple[Tensor, Tensor]:
-        return self._knots.ends
+    def table(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        index, tau, inside = self._knots.locate(points)
+        x, b, c, e = _rows(self._coefficients, index).unbind(2)
+        tau = tau.to(x.dtype)[..., None]
+        slope = (b + tau * (2 * c + 3 * tau * e)) * inside[..., None]
+        return x + tau * (b + tau * (c + tau * e)), slope
 
-    def evaluate(self, t: Tensor) -> Tensor:
-        index, tau, _ = self._knots.locate(t)
-        x, b, c, e = self._at(index)
-        tau = tau.to(x.dtype)
-        return x + tau * (b + tau * (c + tau * e))
-
-    def derivative(self, t: Tensor) -> Tensor:
-        index, tau, inside = self._knots.locate(t)
-        _, b, c, e = self._at(index)
-        tau = tau.to(b.dtype)
-        return (b + tau * (2 * c + 3 * tau * e)) * inside
-
-    def _at(self, index: Tensor) -> tuple[Tensor, ...]:
-        rows = torch.arange(len(index), device=index.device)
-        return self._coefficients[rows, index].unbind(1)
+    def take(self, index: Tensor) -> HermitePath:
+        made = HermitePath.__new__(HermitePath)
+        made._set(self._knots.take(index), self._coefficients[index])
+        return made
 
 
 @final
-class LinearPath:
+class LinearPath(AbstractKnotPath):
     """Straight lines between observations."""
 
     def __init__(self, times: Tensor, values: Tensor) -> None:  # shapes: (B, L), (B, L, C)
@@ -171,49 +216,37 @@ class LinearPath:
     def channels(self) -> int:
         return self._values.shape[-1]
 
-    @property
-    def ends(self) -> tuple[Tensor, Tensor]:
-        return self._knots.ends
+    def table(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        index, tau, inside = self._knots.locate(points)
+        slope = _rows(self._slopes, index)
+        x = _rows(self._values, index) + tau.to(slope.dtype)[..., None] * slope
+        return x, slope * inside[..., None]
 
-    def evaluate(self, t: Tensor) -> Tensor:
-        index, tau, _ = self._knots.locate(t)
-        rows = torch.arange(len(index), device=index.device)
-        return self._values[rows, index] + tau.to(self._slopes.dtype) * self._slopes[rows, index]
-
-    def derivative(self, t: Tensor) -> Tensor:
-        index, _, inside = self._knots.locate(t)
-        rows = torch.arange(len(index), device=index.device)
-        return self._slopes[rows, index] * inside
+    def take(self, index: Tensor) -> LinearPath:
+        return LinearPath(self._knots.times[index], self._values[index])
 
 
 @final
-class HeldPath:
+class HeldPath(AbstractKnotPath):
     """The last observation, held until the next: what is known at time t and no more."""
 
     def __init__(self, times: Tensor, values: Tensor) -> None:  # shapes: (B, L), (B, L, C)
-        self._knots, self._values = _Knots(times), values
+        self._knots, self._values = _Knots(times.contiguous()), values
 
     @property
     def channels(self) -> int:
         return self._values.shape[-1]
 
-    @property
-    def ends(self) -> tuple[Tensor, Tensor]:
-        return self._knots.ends
+    def table(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        x = _rows(self._values, self._knots.last_before(points).clamp_min(0))
+        return x, torch.zeros_like(x)
 
-    def evaluate(self, t: Tensor) -> Tensor:
-        times = self._knots.times
-        wanted = t.reshape(-1, 1).expand(len(times), 1).to(times.dtype).contiguous()
-        index = torch.searchsorted(times, wanted, right=True)[:, 0] - 1
-        rows = torch.arange(len(index), device=index.device)
-        return self._values[rows, index.clamp_min(0)]
-
-    def derivative(self, t: Tensor) -> Tensor:
-        return torch.zeros_like(self._values[:, 0])
+    def take(self, index: Tensor) -> HeldPath:
+        return HeldPath(self._knots.times[index], self._values[index])
 
 
 @final
-class RectilinearPath:
+class RectilinearPath(AbstractKnotPath):
     """(t_1, x_1), (t_2, x_1), (t_2, x_2), (t_3, x_2), ... joined by lines: causal, and still driving.
 
     A path in a parameter s = 0, 1, 2, ...; time is its first channel. On even s it waits, on odd s it
@@ -226,21 +259,28 @@ class RectilinearPath:
         moved = torch.cat([knots[:, 1:, :1], knots[:, :-1, 1:]], dim=-1)
         # A series that has ended repeats its last knot: the path stands still.
         s = torch.arange(2 * length - 1, dtype=times.dtype, device=times.device).expand(b, -1)
-        self._path = LinearPath(s.contiguous(), moved)
+        self._set(LinearPath(s.contiguous(), moved))
+
+    def _set(self, path: LinearPath) -> None:
+        self._path, self._knots = path, path._knots
 
     @property
     def channels(self) -> int:
         return self._path.channels
 
-    @property
-    def ends(self) -> tuple[Tensor, Tensor]:
-        return self._path.ends
+    def table(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        return self._path.table(points)
 
-    def evaluate(self, t: Tensor) -> Tensor:
-        return self._path.evaluate(t)
+    def take(self, index: Tensor) -> RectilinearPath:
+        made = RectilinearPath.__new__(RectilinearPath)
+        made._set(self._path.take(index))
+        return made
 
-    def derivative(self, t: Tensor) -> Tensor:
-        return self._path.derivative(t)
+
+def _rows(values: Tensor, index: Tensor) -> Tensor:  # shapes: (B, L, ...), (B, K) -> (B, K, ...)
+    """values[b, index[b, k]]."""
+    rows = torch.arange(len(index), device=index.device)[:, None]
+    return values[rows, index]
 
 
 _KINDS: dict[str, Any] = {

@@ -21,7 +21,15 @@ from torch import Tensor
 from pinnkit.declare.noise import Calculus, Noise
 from pinnkit.errors import DeclarationError
 
-__all__ = ["SDE", "VectorField", "apply_noise", "check_diagonal", "columns", "noise_drift"]
+__all__ = [
+    "SDE",
+    "VectorField",
+    "apply_noise",
+    "check_diagonal",
+    "columns",
+    "load_forward_mode",
+    "noise_drift",
+]
 
 VectorField = Callable[[Tensor, Tensor], Tensor]
 
@@ -135,12 +143,12 @@ def noise_drift(sde: SDE, t: Tensor, z: Tensor) -> Tensor:  # shape: (B, H)
 
 def _along(g: Callable[[Tensor], Tensor], z: Tensor, direction: Tensor) -> Tensor:
     """The derivative of g at z along a direction, by forward mode."""
-    _load_forward_mode()
+    load_forward_mode()
     return torch.func.jvp(g, (z,), (direction,))[1]
 
 
 @functools.cache
-def _load_forward_mode() -> None:
+def load_forward_mode() -> None:
     """Let torch load its forward-mode rules: it warns there of its own use of torch.jit, once."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

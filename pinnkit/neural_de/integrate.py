@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -26,20 +26,20 @@ from pinnkit.neural_de.brownian import BrownianPath
 from pinnkit.neural_de.equation import SDE, check_diagonal
 from pinnkit.neural_de.grid import TimeGrid
 from pinnkit.neural_de.methods import AbstractMethod, EulerMaruyama, Milstein
-from pinnkit.neural_de.trajectory import Trajectory
+from pinnkit.neural_de.trajectory import Trajectory, Walk
 
 __all__ = ["Direct", "Recompute", "integrate"]
 
 # State of the loop: states (B, H), alive (B,), steps survived (B,).
-Walk = tuple[Tensor, Tensor, Tensor]
-Piece = Callable[[Walk, int, int], tuple[list[Tensor], Walk]]
+Front = tuple[Tensor, Tensor, Tensor]
+Piece = Callable[[Front, int, int], tuple[list[Tensor], Front]]
 
 
 class AbstractBackward(ABC):
     """How gradients come back through the steps."""
 
     @abstractmethod
-    def run(self, piece: Piece, walk: Walk, steps: int) -> tuple[list[Tensor], Walk]:
+    def run(self, piece: Piece, walk: Front, steps: int) -> tuple[list[Tensor], Front]:
         """All steps: the outputs in order, and the end of the walk."""
 
 
@@ -48,7 +48,7 @@ class AbstractBackward(ABC):
 class Direct(AbstractBackward):
     """Back-propagation through all steps. Memory grows with their number."""
 
-    def run(self, piece: Piece, walk: Walk, steps: int) -> tuple[list[Tensor], Walk]:
+    def run(self, piece: Piece, walk: Front, steps: int) -> tuple[list[Tensor], Front]:
         return piece(walk, 0, steps)
 
 
@@ -73,7 +73,7 @@ class Recompute(AbstractBackward):
                 f"Recompute(every={self.every!r}): expected a positive integer or None"
             )
 
-    def run(self, piece: Piece, walk: Walk, steps: int) -> tuple[list[Tensor], Walk]:
+    def run(self, piece: Piece, walk: Front, steps: int) -> tuple[list[Tensor], Front]:
         if not torch.is_grad_enabled():
             return piece(walk, 0, steps)
         every = self.every or math.isqrt(steps - 1) + 1
@@ -95,6 +95,8 @@ def integrate(
     brownian: BrownianPath | torch.Generator | int = 0,
     backward: AbstractBackward | None = None,
     limit: float | None = None,
+    instants: Callable[[Tensor], Sequence[Any]] | None = None,
+    keep: bool = False,
 ) -> Trajectory:
     """Integrate from the first time to the last; states at every requested time.
 
@@ -109,6 +111,9 @@ def integrate(
         limit: A sample whose largest component exceeds it stands still from then on, as one that is
             not finite does. None: the fourth root of the largest number, so that cubes of states and
             their derivatives are finite.
+        instants: Makes of the grid's times, shape (K + 1, B, 1), the K + 1 things that f and g are given
+            in their place: what can be computed for all of them at once, such as a control path.
+        keep: Keep the states at every step, as `walk`.
 
     Raises:
         UnsupportedProblemError: where the method is wrong for this noise or this calculus.
@@ -125,22 +130,30 @@ def integrate(
     if why is not None:
         raise UnsupportedProblemError(why)
     grid = brownian.grid if isinstance(brownian, BrownianPath) else TimeGrid.of(times, dt)
-    clock = _clock(grid, z0)
+    clock: Any = _clock(grid, z0)
+    if instants is not None:
+        clock = instants(clock.reshape(len(clock), -1, 1).expand(-1, len(z0), 1))
     with torch.no_grad():
         channels = sde.channels(sde.diffusion(clock[0], z0), z0)
     if isinstance(method, Milstein) and sde.noise is Noise.DIAGONAL:
         check_diagonal(sde, clock[0], z0)
     path = _path(brownian, grid, times, z0, channels)
     most = float(torch.finfo(z0.dtype).max ** 0.25) if limit is None else limit
-    piece = _make_piece(sde, method, grid, clock, path.increments, most)
+    wanted = range(grid.steps + 1) if keep else grid.outputs
+    piece = _make_piece(sde, method, grid, clock, path.increments, most, frozenset(wanted))
     alive = z0.detach().abs().amax(1) <= most
     outputs, (_, _, survived) = backward.run(piece, (z0, alive, 0 * alive.long()), grid.steps)
+    states, walk = torch.stack([z0, *outputs]), None
+    if keep:
+        walk = Walk(grid.points[:-1], grid.widths, states[:-1], embedded=False)
+        states = states[list(grid.outputs)]
     return Trajectory(
         times=grid.points[list(grid.outputs)],
-        states=torch.stack([z0, *outputs]),
+        states=states,
         reached=_reached(grid, survived),
         evaluations=method.evaluations * grid.steps,
         steps=grid.steps,
+        walk=walk,
     )
 
 
@@ -191,18 +204,18 @@ def _make_piece(
     sde: SDE,
     method: AbstractMethod,
     grid: TimeGrid,
-    clock: Tensor,
+    clock: Any,
     increments: Tensor,  # shape: (K, B, M)
     limit: float,
+    wanted: frozenset[int],
 ) -> Piece:
     """Steps start ... stop - 1 as a function of the walk, fit to be run twice."""
     own_clocks = grid.points.ndim == 2
     widths: Any = (
         grid.widths[..., None].to(increments) if own_clocks else grid.widths.tolist()
     )  # floats: no tensor to read, nothing to wait for
-    wanted = frozenset(grid.outputs)
 
-    def piece(walk: Walk, start: int, stop: int) -> tuple[list[Tensor], Walk]:
+    def piece(walk: Front, start: int, stop: int) -> tuple[list[Tensor], Front]:
         z, alive, survived = walk
         outputs = []
         for k in range(start, stop):

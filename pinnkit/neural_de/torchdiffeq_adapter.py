@@ -16,7 +16,7 @@ from pinnkit.errors import MissingDependencyError, UnsupportedProblemError
 from pinnkit.neural_de.equation import VectorField
 from pinnkit.neural_de.grid import TimeGrid
 from pinnkit.neural_de.integrate import check_start
-from pinnkit.neural_de.trajectory import IntegrationStatus, Trajectory
+from pinnkit.neural_de.trajectory import IntegrationStatus, Trajectory, Walk
 
 __all__ = ["ADAPTIVE", "integrate_ode"]
 
@@ -41,6 +41,7 @@ def integrate_ode(
     atol: float = 1e-8,
     max_steps: int = 10_000,
     adjoint: nn.Module | None = None,
+    keep: bool = False,
 ) -> Trajectory:
     """Integrate dz/dt = f(t, z).
 
@@ -56,6 +57,7 @@ def integrate_ode(
         max_steps: Steps at most between two outputs of adaptive methods.
         adjoint: The module whose parameters f uses: gradients then come from the continuous adjoint,
             for the states and these parameters only. None back-propagates.
+        keep: Keep the accepted steps of adaptive methods, as `walk`; with an adjoint without a graph.
     """
     torchdiffeq = _import_torchdiffeq()
     check_start(z0)
@@ -66,7 +68,9 @@ def integrate_ode(
             "torchdiffeq has one clock for the whole batch. Give times of shape (T,)."
         )
     outputs = grid.points[list(grid.outputs)]
-    counted = _Counted(f, adjoint, watch=method in ADAPTIVE)
+    if keep and method != "dopri5":
+        raise ValueError(f'keep=True is for method="dopri5", not {method!r}')
+    counted = _Counted(f, adjoint, watch=method in ADAPTIVE, keep=keep)
     if method in ADAPTIVE:
         options: dict[str, Any] = {"max_num_steps": max_steps}
         if dt is not None:
@@ -85,6 +89,9 @@ def integrate_ode(
         problem = _meaning(fault)
         states, reached = _as_far_as_possible(solve, counted, z0, ts, settings)
     if method in FIXED and problem is None:
+        if not bool(torch.isfinite(states).all()) and torch.is_grad_enabled():
+            # What exploded would send nan back to the parameters: those samples' last gap is left out.
+            states = _without_explosions(solve, counted, z0, ts, settings)
         states, place = _stand_still(states)
         reached = outputs.to(z0.device)[place]
     return Trajectory(
@@ -95,6 +102,7 @@ def integrate_ode(
         steps=counted.accepted if method in ADAPTIVE else grid.steps,
         rejected=counted.rejected,
         problem=problem,
+        walk=counted.walk(),
     )
 
 
@@ -124,6 +132,21 @@ def _as_far_as_possible(
     return torch.stack(states), reached
 
 
+def _without_explosions(
+    solve: Any, counted: _Counted, z0: Tensor, ts: Tensor, settings: dict[str, Any]
+) -> Tensor:  # shape: (T, B, H)
+    """Gap by gap; a sample that would explode in one has the rate 0 there, and is nan from its end on."""
+    alive = torch.ones(len(z0), dtype=torch.bool, device=z0.device)
+    states, z = [z0], z0
+    for k in range(len(ts) - 1):
+        with torch.no_grad():
+            ahead = solve(counted.masked(alive, z0), z, ts[k : k + 2], **settings)[-1]
+        alive = alive & torch.isfinite(ahead).all(1)
+        z = solve(counted.masked(alive, z0), z, ts[k : k + 2], **settings)[-1]
+        states.append(torch.where(alive[:, None], z, torch.full_like(z, torch.nan)))
+    return torch.stack(states)
+
+
 def _stand_still(states: Tensor) -> tuple[Tensor, Tensor]:  # shapes: (T, B, H), (B,)
     """From a sample's first state that is not finite on, its last finite one; and where that was."""
     fine = torch.isfinite(states).all(-1).long().cumprod(0)  # 1 as long as all before are finite
@@ -143,8 +166,11 @@ def _meaning(fault: AssertionError) -> IntegrationStatus:
 class _Counted(nn.Module):
     """f, its calls counted, with torchdiffeq's callbacks where the method has them."""
 
-    def __init__(self, f: VectorField, owner: nn.Module | None, *, watch: bool) -> None:
+    def __init__(
+        self, f: VectorField, owner: nn.Module | None, *, watch: bool, keep: bool = False
+    ) -> None:
         super().__init__()
+        self.kept: list[tuple[Tensor, Tensor, Tensor]] | None = [] if keep else None
         self.f, self.owner = f, owner  # the owner's parameters become those of this module
         self.calls = self.accepted = self.rejected = 0
         if watch:
@@ -155,11 +181,36 @@ class _Counted(nn.Module):
         self.calls += 1
         return self.f(t.to(z), z)
 
+    def masked(self, alive: Tensor, z0: Tensor) -> nn.Module:
+        """The same for some samples, rate 0 for the others."""
+        return _Masked(self, alive[:, None], z0.detach())
+
+    def walk(self) -> Walk | None:
+        """The accepted steps, if they were kept and there were any."""
+        if not self.kept:
+            return None
+        times, widths, states = (torch.stack(part) for part in zip(*self.kept, strict=True))
+        return Walk(times, widths, states, embedded=True)
+
     def _accept(self, t: Tensor, z: Tensor, dt: Tensor) -> None:
         self.accepted += 1
+        if self.kept is not None:
+            self.kept.append((t.detach(), dt.detach(), z))
 
     def _reject(self, t: Tensor, z: Tensor, dt: Tensor) -> None:
         self.rejected += 1
+
+
+class _Masked(nn.Module):
+    """A right-hand side that some samples do not feel; it sees their first states, which are finite."""
+
+    def __init__(self, f: _Counted, alive: Tensor, z0: Tensor) -> None:
+        super().__init__()
+        self.f, self.alive, self.z0 = f, alive, z0
+
+    def forward(self, t: Tensor, z: Tensor) -> Tensor:
+        rate = self.f(t, torch.where(self.alive, z, self.z0))
+        return torch.where(self.alive, rate, torch.zeros_like(rate))
 
 
 def _check_method(method: str, dt: float | None) -> None:

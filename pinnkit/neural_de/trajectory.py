@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-__all__ = ["IntegrationStatus", "Trajectory"]
+__all__ = ["IntegrationStatus", "Trajectory", "Walk"]
 
 
 class IntegrationStatus(enum.Enum):
@@ -40,6 +40,47 @@ class IntegrationStatus(enum.Enum):
 
 @final
 @dataclass(frozen=True, eq=False)
+class Walk:
+    """The steps an integration took, where it was asked to keep them.
+
+    Args:
+        times: Where each began, shape (K,) or (K, B).
+        widths: Their lengths, of the same shape.
+        states: There, shape (K, B, H), with the graph of the integration.
+        embedded: Whether they were steps of an embedded pair of ordinary equations.
+    """
+
+    times: Tensor
+    widths: Tensor
+    states: Tensor
+    embedded: bool
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def lengths(self) -> Tensor:  # shape: (K,), float64 on the CPU
+        """The length of each step, the mean over samples."""
+        return self.widths.detach().double().cpu().reshape(len(self), -1).mean(1)
+
+    @property
+    def span(self) -> float:
+        """The length of the whole walk."""
+        return float(self.lengths.sum())
+
+    def detach(self) -> Walk:
+        """Without the graph."""
+        return Walk(self.times, self.widths, self.states.detach(), self.embedded)
+
+    def step(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Time and length, of shape () or (B, 1), and the states (B, H) of step k."""
+        z = self.states[k]
+        shape = (-1, 1) if self.times.ndim == 2 else ()
+        return self.times[k].to(z).reshape(shape), self.widths[k].to(z).reshape(shape), z
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class Trajectory:
     """States of B samples at T times.
 
@@ -52,6 +93,7 @@ class Trajectory:
         steps: Steps taken, None where an adaptive method does not tell.
         rejected: Steps an adaptive method threw away.
         problem: What an adaptive method complained of, else None.
+        walk: Every step, where they were to be kept.
     """
 
     times: Tensor
@@ -61,6 +103,7 @@ class Trajectory:
     steps: int | None
     rejected: int = 0
     problem: IntegrationStatus | None = None
+    walk: Walk | None = None
 
     @property
     def end(self) -> Tensor:  # shape: (B, H)

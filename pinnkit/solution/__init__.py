@@ -4,6 +4,8 @@ from pinnkit.solution.approximation import Answer, Approximation
 from pinnkit.solution.estimate import Estimate, Stats
 from pinnkit.solution.graph_operator import GraphOperator, GraphPrediction
 from pinnkit.solution.graph_solution import GraphSolution
+from pinnkit.solution.learned import sparse_reading
+from pinnkit.solution.operator import FamilyModel, FamilyOperator
 from pinnkit.solution.solution import Solution
 from pinnkit.solution.summary import citation
 from pinnkit.solution.verification import Verification
@@ -12,6 +14,8 @@ __all__ = [
     "Answer",
     "Approximation",
     "Estimate",
+    "FamilyModel",
+    "FamilyOperator",
     "GraphOperator",
     "GraphPrediction",
     "GraphSolution",
@@ -19,4 +23,5 @@ __all__ = [
     "Stats",
     "Verification",
     "citation",
+    "sparse_reading",
 ]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pinnkit.ir.normal_form import NormalForm
 
-__all__ = ["Answer", "Approximation", "Uncertain"]
+__all__ = ["Answer", "Approximation", "Learned", "Uncertain"]
 
 
 class Approximation(Protocol):
@@ -74,6 +74,15 @@ class Uncertain(Protocol):
         self, points: Tensor, wanted: Sequence[tuple[int, tuple[int, ...]]], n: int, seed: int
     ) -> list[Tensor]:
         """The wanted derivatives of the same `n` draws of all fields: (n, len(points)) each."""
+        ...
+
+
+@runtime_checkable
+class Learned(Protocol):
+    """An approximation that also knows the values of the problem's neural terms."""
+
+    def terms(self, points: Tensor, neurals: Sequence[sp.Symbol]) -> list[Tensor]:
+        """Each term at `points`: (n,)."""
         ...
 
 

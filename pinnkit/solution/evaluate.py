@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.expressions import compile_expressions
-from pinnkit.solution.approximation import Approximation, Uncertain
+from pinnkit.solution.approximation import Approximation, Learned, Uncertain
 
 __all__ = [
     "FieldExpressions",
@@ -83,20 +83,26 @@ class FieldExpressions:
         real_parts: list[sp.Expr] = []
         is_complex: list[bool] = []
         leaves: dict[sp.Expr, sp.Dummy] = {}
+        self._terms: dict[sp.Symbol, sp.Dummy] = {}
         for expr in self.exprs:
             real, imaginary = self._split(expr, leaves)
             is_complex.append(imaginary != 0)
             real_parts += [real] if imaginary == 0 else [real, imaginary]
         self._is_complex = tuple(is_complex)
         self._wanted = tuple((self._index(leaf), nf.multi_index(leaf)) for leaf in leaves)
-        self._compiled = compile_expressions(real_parts, [*nf.coords, *leaves.values()])
+        stand_ins = [*nf.coords, *leaves.values(), *self._terms.values()]
+        self._compiled = compile_expressions(real_parts, stand_ins)
         needed = {c for leaf in leaves for c in self._field(leaf).args}
         needed |= {s for e in real_parts for s in e.free_symbols}
+        needed |= set(nf.coords) if self._terms else set()
         self.coords = tuple(c for c in nf.coords if c in needed)  # those the expressions depend on
 
     def __call__(self, approximation: Approximation, points: Tensor) -> list[Tensor]:
         """One tensor (n,) per expression; complex where the expression is."""
         values = approximation.derivatives(points, self._wanted) if self._wanted else []
+        if self._terms:
+            assert isinstance(approximation, Learned)  # only its problems have neural terms
+            values = [*values, *approximation.terms(points, list(self._terms))]
         columns = self._compiled([*points.unbind(1), *values])
         parts = iter([c.to(points.dtype).expand(len(points)) for c in columns])
         return [
@@ -153,7 +159,12 @@ class FieldExpressions:
             self._index(leaf)
             leaves.setdefault(leaf, sp.Dummy(field_name(leaf), real=True))
         flat = flat.xreplace(leaves).xreplace({p: sp.Float(v) for p, v in self.parameters.items()})
-        unknown = flat.free_symbols - set(nf.coords) - set(leaves.values())
+        for term in nf.neurals:
+            if flat.has(term):
+                self._terms.setdefault(term, sp.Dummy(term.name, real=True))
+        flat = flat.xreplace(self._terms)
+        known = {*nf.coords, *leaves.values(), *self._terms.values()}
+        unknown = flat.free_symbols - known
         if unknown:
             names = ", ".join(sorted(map(str, unknown)))
             raise ValueError(

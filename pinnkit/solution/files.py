@@ -22,11 +22,13 @@ from pinnkit.gp.approximation import GaussianProcessApproximation
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.ir.system_tree import system_from_tree, system_to_tree
 from pinnkit.lower.approximation import NetworkApproximation, WindowedApproximation
+from pinnkit.lower.family_basis import BasisApproximation
 from pinnkit.lower.lagrangian import LagrangianApproximation
 from pinnkit.lower.relabelled import RelabelledApproximation
 from pinnkit.solution.approximation import Approximation
 from pinnkit.solution.estimate import Estimate, SavedSolver, Stats, solver_name
 from pinnkit.solution.solution import Snapshot, Solution
+from pinnkit.solution.trajectory_approximation import TrajectoryApproximation
 from pinnkit.solution.verification import Verification
 from pinnkit.train.callbacks import History
 from pinnkit.train.checkpoint import ArchiveError, read_archive, write_archive
@@ -52,6 +54,8 @@ KINDS: dict[str, type[Approximation]] = {
     "lagrangian": LagrangianApproximation,
     "relabelled": RelabelledApproximation,
     "gaussian_process": GaussianProcessApproximation,
+    "trajectory": TrajectoryApproximation,
+    "family basis": BasisApproximation,
 }
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 MALFORMED = (

@@ -22,7 +22,14 @@ from pinnkit.train.callbacks import History
 from pinnkit.train.checkpoint import ArchiveError, plain_copy, read_archive, write_archive
 from pinnkit.train.loop import TrainingState
 
-__all__ = ["Checkpointing", "Resumed", "fingerprint", "read_resume", "take_snapshot"]
+__all__ = [
+    "Checkpointing",
+    "Resumed",
+    "fingerprint",
+    "read_resume",
+    "read_series_resume",
+    "take_snapshot",
+]
 
 FORMAT = "pinnkit checkpoint"
 DEFAULT_EVERY = 100  # steps
@@ -79,6 +86,37 @@ class Resumed:
     history: History
 
 
+def read_series_resume(
+    source: Any, problem: str, solver: str, *, load: Any, device: torch.device
+) -> Resumed:
+    """As `read_resume`, for a model of series.
+
+    Args:
+        source: A `SeriesSolution`, a checkpoint or a saved solution.
+        problem: The fingerprint of what is now being learned; another one is refused.
+        solver: The solver's class name; another one is refused.
+        load: Reads a saved solution.
+        device: Where tensors go.
+    """
+    if isinstance(source, (str, PathLike)):
+        try:
+            record, tensors = read_archive(source, kind=FORMAT, device=device)
+        except ArchiveError as fault:
+            if "is no pinnkit checkpoint file" not in str(fault) or "damaged" in str(fault):
+                raise
+            return read_series_resume(load(source), problem, solver, load=load, device=device)
+        _check_fits(record["problem"], problem, record["solver"], solver, Path(source).name)
+        return _resumed_from_record(record, tensors)
+    if not hasattr(source, "snapshot") or isinstance(source, Solution):
+        raise TypeError(f"resume={source!r} must be a SeriesSolution or the path of a checkpoint")
+    snapshot = source.snapshot
+    if snapshot is None:
+        raise ValueError("this solution does not hold the state of its training: nothing to resume")
+    theirs = str(snapshot.extra.get("problem"))
+    _check_fits(theirs, problem, solver_name(source.solver), solver, "the solution")
+    return _copied(snapshot, source.history)
+
+
 def take_snapshot(
     state: TrainingState, generator: torch.Generator, extra: dict[str, Any]
 ) -> Snapshot:
@@ -112,10 +150,7 @@ def read_resume(
         return _from_solution(load(source), nf, solver)
     name = Path(source).name
     _check_fits(record["problem"], fingerprint(nf), record["solver"], solver, name)
-    snapshot = Snapshot(
-        int(record["step"]), tensors["state"], tensors["generator"].cpu(), dict(record["extra"])
-    )
-    return Resumed(snapshot, History.from_state(record["history"]))
+    return _resumed_from_record(record, tensors)
 
 
 def fingerprint(nf: NormalForm) -> str:
@@ -135,15 +170,25 @@ def _from_solution(solution: Solution, nf: NormalForm, solver: str) -> Resumed:
         raise ValueError("this solution does not hold the state of its training: nothing to resume")
     theirs = solver_name(solution.solver)
     _check_fits(fingerprint(solution.normal_form), fingerprint(nf), theirs, solver, "the solution")
-    # Copied, so that resuming twice from one solution starts twice from the same place.
-    snapshot = solution.snapshot
+    return _copied(solution.snapshot, solution.history)
+
+
+def _resumed_from_record(record: dict[str, Any], tensors: dict[str, Any]) -> Resumed:
+    snapshot = Snapshot(
+        int(record["step"]), tensors["state"], tensors["generator"].cpu(), dict(record["extra"])
+    )
+    return Resumed(snapshot, History.from_state(record["history"]))
+
+
+def _copied(snapshot: Snapshot, history: History) -> Resumed:
+    """Copied, so that resuming twice from one solution starts twice from the same place."""
     copied = Snapshot(
         snapshot.step,
         plain_copy(snapshot.state, "state"),
         snapshot.generator.clone(),
         dict(snapshot.extra),
     )
-    return Resumed(copied, History.from_state(solution.history.to_state()))
+    return Resumed(copied, History.from_state(history.to_state()))
 
 
 def _check_fits(problem: str, our_problem: str, solver: str, our_solver: str, name: str) -> None:

@@ -7,8 +7,9 @@ Next  `solvers.neural_sde` trains it; `SeriesSolution` predicts with it.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -22,11 +23,15 @@ from pinnkit.neural_de import (
     AbstractMethod,
     ControlPath,
     Direct,
+    DormandPrince,
+    LocalError,
     Recompute,
+    StochasticHeun,
     Trajectory,
     integrate,
     make_path,
 )
+from pinnkit.neural_de.equation import VectorField
 
 __all__ = ["SeriesBatch", "SeriesModel", "Task"]
 
@@ -72,12 +77,14 @@ class SeriesBatch:
 
     Args:
         times: Shape (L, B), float64 on the CPU; short series repeat their last time.
+        observed: What was observed, normalised, nan where nothing was, shape (L, B, C).
         path: The control path.
         answers: Classes (B,), numbers (B, K) or (L, B, K); None where they are not known.
         seen: Which rows of per-time answers are real, shape (L, B).
     """
 
     times: Tensor
+    observed: Tensor
     path: ControlPath
     answers: Tensor | None
     seen: Tensor
@@ -99,9 +106,27 @@ class SeriesBatch:
         seen = torch.arange(len(times))[:, None] < lengths
         return SeriesBatch(
             times,
+            torch.as_tensor(values, dtype=dtype, device=device).transpose(0, 1),
             make_path(padded.times, values, kind, dtype=dtype, device=device),
             _answers(data, task, len(times), dtype, device),
             seen.to(device),
+        )
+
+    def take(self, index: Tensor) -> SeriesBatch:  # shape: (n,), on the CPU
+        """Some of the series, as short as the longest of them; `index` may repeat."""
+        seen = self.seen[:, index.to(self.seen.device)]
+        length = int(seen.any(1).sum())
+        place = index.to(seen.device)
+        answers = self.answers
+        if answers is not None:
+            per_time = answers.ndim == 3
+            answers = answers[:length, place] if per_time else answers[place]
+        return SeriesBatch(
+            self.times[:length, index],
+            self.observed[:length, place],
+            self.path.take(place),
+            answers,
+            seen[:length],
         )
 
     def __len__(self) -> int:
@@ -140,7 +165,7 @@ class SeriesModel(nn.Module):
         task: What is predicted.
         normalisation: Of the data, fitted to the training part.
         method: A one-step method for the equation's calculus, or for the other one: the equation is
-            converted then.
+            converted then. `DormandPrince` for equations without noise.
         steps: Steps over the longest series; every series takes as many over its own span.
         kind: The control path's.
         backward: How gradients come back.
@@ -154,7 +179,7 @@ class SeriesModel(nn.Module):
         task: Task,
         normalisation: Normalisation,
         *,
-        method: AbstractMethod,
+        method: AbstractMethod | DormandPrince,
         steps: int,
         kind: str,
         backward: Direct | Recompute,
@@ -170,8 +195,19 @@ class SeriesModel(nn.Module):
         states = run.states if self.task.per_time else run.end
         return self.readout(states), run.complete
 
+    def numbers(self) -> dict[Any, float]:
+        """The unknown numbers of the equations, as they stand."""
+        parameters = self.coefficients.form.parameters
+        return {p: self.coefficients.value(p).item() for p in parameters}
+
     def integrate(self, batch: SeriesBatch, seed: int | torch.Generator) -> Trajectory:
         """The states at all observation times, or at the first and last one only."""
+        return self._run(batch, seed, keep=False)[0]
+
+    def _run(
+        self, batch: SeriesBatch, seed: int | torch.Generator, *, keep: bool
+    ) -> tuple[Trajectory, SDE | VectorField]:
+        """The run, and the equation its steps belong to."""
         times = batch.times if self.task.per_time else batch.times[[0, -1]]
         span = float((times[-1] - times[0]).max())
         path = batch.path
@@ -183,10 +219,12 @@ class SeriesModel(nn.Module):
             z0 = self.start(x0)
         along = self.coefficients.along(path)
         sde = SDE(along.drift, along.diffusion, along.noise, along.calculus)
+        if isinstance(self.method, DormandPrince):
+            return self.method.integrate(sde, z0, times, self.coefficients, keep=keep)
         if sde.calculus not in self.method.calculi:
             ito = Calculus.ITO in self.method.calculi
             sde = sde.to_ito() if ito else sde.to_stratonovich()
-        return integrate(
+        run = integrate(
             sde,
             z0,
             times,
@@ -194,19 +232,46 @@ class SeriesModel(nn.Module):
             method=self.method,
             brownian=seed,
             backward=self.backward,
+            # Heun's method looks at both ends of a step, the others at the left one.
+            instants=functools.partial(
+                along.instants, increments=not isinstance(self.method, StochasticHeun)
+            ),
+            keep=keep,
         )
+        return run, sde
 
-    def loss(self, batch: SeriesBatch, seed: int | torch.Generator) -> Tensor:
-        """Cross-entropy, or the mean square of normalised differences; nan if a sample explodes."""
-        found, complete = self.forward(batch, seed)
-        if batch.answers is None:
-            raise ValueError("the series have neither labels nor targets")
-        if self.task.mean is None:
-            loss = nn.functional.cross_entropy(found, batch.answers)
-        elif self.task.per_time:
-            squares = (found - batch.answers).square().mean(-1)
-            loss = (squares * batch.seen).sum() / batch.seen.sum()
-        else:
-            loss = (found - batch.answers).square().mean()
+    def loss(
+        self,
+        batch: SeriesBatch,
+        seed: int | torch.Generator,
+        *,
+        regularise: LocalError | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Cross-entropy, or the mean square of normalised differences; nan if a sample explodes.
+
+        Args:
+            batch, seed: As ever.
+            regularise: Adds its penalty.
+            generator: Draws for it, on the CPU.
+        """
+        run, sde = self._run(batch, seed, keep=regularise is not None)
+        found = self.readout(run.states if self.task.per_time else run.end)
         # A frozen state is no prediction: the loss must not look finite.
-        return torch.where(complete.all(), loss, torch.full_like(loss, torch.nan))
+        loss = loss_of(found, batch, self.task)
+        loss = torch.where(run.complete.all(), loss, torch.full_like(loss, torch.nan))
+        if regularise is None:
+            return loss
+        return loss + regularise(run, sde, generator or torch.Generator().manual_seed(0))
+
+
+def loss_of(found: Tensor, batch: SeriesBatch, task: Task) -> Tensor:
+    """Cross-entropy of labels, else the mean square of normalised differences."""
+    if batch.answers is None:
+        raise ValueError("the series have neither labels nor targets")
+    if task.mean is None:
+        return nn.functional.cross_entropy(found, batch.answers)
+    if task.per_time:
+        squares = (found - batch.answers).square().mean(-1)
+        return (squares * batch.seen).sum() / batch.seen.sum()
+    return (found - batch.answers).square().mean()

@@ -8,6 +8,8 @@ Next  the user.
 from __future__ import annotations
 
 import math
+import warnings
+from os import PathLike
 from typing import Any, final
 
 import numpy as np
@@ -18,6 +20,8 @@ from pinnkit.declare.series import IrregularSeries
 from pinnkit.errors import Evidence, Status
 from pinnkit.solution.estimate import Estimate, Stats, solver_name
 from pinnkit.solution.series_model import SeriesBatch, SeriesModel
+from pinnkit.solution.series_recurrent import RecurrentModel
+from pinnkit.solution.solution import Snapshot
 from pinnkit.solution.stability import Stability, stability_of
 from pinnkit.train.callbacks import History
 
@@ -39,7 +43,7 @@ class SeriesSolution:
         *,
         problem: Any,
         solver: Any,
-        module: SeriesModel,
+        module: SeriesModel | RecurrentModel,
         status: Status,
         history: History,
         stats: Stats,
@@ -47,11 +51,12 @@ class SeriesSolution:
         samples: int,
         device: torch.device,
         dtype: torch.dtype,
+        snapshot: Snapshot | None = None,
     ) -> None:
         self.problem, self.solver, self.module = problem, solver, module
         self.status, self.history, self.stats = status, history, stats
         self.device, self.dtype = device, dtype
-        self._seed, self._samples = seed, samples
+        self.seed, self.samples, self.snapshot = seed, samples, snapshot
 
     evidence = Evidence.NONE
     error_estimate = math.nan
@@ -64,8 +69,7 @@ class SeriesSolution:
     @property
     def parameters(self) -> dict[Any, Estimate]:
         """The unknown numbers, as trained."""
-        module = self.module.coefficients
-        return {p: Estimate(module.value(p).item()) for p in module.form.parameters}
+        return {p: Estimate(value) for p, value in self.module.numbers().items()}
 
     def predict(self, data: IrregularSeries) -> np.ndarray | list[np.ndarray]:
         """Labels (N,), numbers (N, K), or one array (L_i, K) per series; the mean over noise paths."""
@@ -73,7 +77,7 @@ class SeriesSolution:
         if task.mean is None:
             best = self.probabilities(data).argmax(1)
             return np.array(task.classes)[best]
-        mean = self._in_units(self._paths(data, self._samples, self._seed).mean(0))
+        mean = self._in_units(self._paths(data, self.samples, self.seed).mean(0))
         if not task.per_time:
             return mean
         return [mean[: len(t), i] for i, t in enumerate(data.times)]
@@ -82,7 +86,7 @@ class SeriesSolution:
         """The probability of each class, the mean over noise paths."""
         if self.module.task.mean is not None:
             raise ValueError("this model predicts numbers; only classes have probabilities")
-        logits = self._paths(data, self._samples, self._seed)
+        logits = self._paths(data, self.samples, self.seed)
         return torch.softmax(logits, dim=-1).mean(0).cpu().numpy()
 
     def sample(self, data: IrregularSeries, n: int = 1, *, seed: int = 0) -> np.ndarray:
@@ -114,10 +118,21 @@ class SeriesSolution:
         """What is known about the stability of a `LangevinSDE`, `LinearNoiseSDE` or `GeometricSDE`.
 
         Args:
-            data: Series along which conditions are looked at; None: those it was trained on.
+            data: Series along which conditions are looked at; None: those it was trained on, which a
+                file does not hold.
         """
         along = self.problem.system.data if data is None else data
+        if along is None:
+            raise ValueError("a loaded model has no series; pass some: sol.stability(data)")
+        if isinstance(self.module, RecurrentModel):
+            raise ValueError("a recurrent network is no equation whose stability is known")
         return stability_of(self.problem, self.module, along, self.device, self.dtype)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a `.pinn` file (JSON and tensors, nothing executable, no series); `pk.load` reads it."""
+        from pinnkit.solution import series_files
+
+        series_files.save(self, path)
 
     def __repr__(self) -> str:
         return (
@@ -138,7 +153,7 @@ class SeriesSolution:
         self.module.normalisation.apply(data[:1])  # refuses other channels
         module = self.module.eval()
         longest = int(data.lengths.max())
-        parts = []
+        parts, lost = [], 0
         with torch.no_grad():
             for start in range(0, len(data), BATCH):
                 batch = SeriesBatch.of(
@@ -149,13 +164,21 @@ class SeriesSolution:
                     self.dtype,
                     self.device,
                 )
-                runs = [module(batch, _mix(seed, start, k))[0] for k in range(n)]
-                stacked = torch.stack(runs)
+                found, complete = zip(*(module(batch, _mix(seed, start, k)) for k in range(n)))
+                lost += int((~torch.stack(complete)).any(0).sum())
+                stacked = torch.stack(found)
                 if module.task.per_time:  # chunks differ in length
                     stacked = torch.nn.functional.pad(
                         stacked, (0, 0, 0, 0, 0, longest - stacked.shape[1])
                     )
                 parts.append(stacked)
+        if lost:
+            warnings.warn(
+                f"{lost} of {len(data)} series left the range of numbers along a noise path: what is "
+                "predicted there was read off the last state before",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         return torch.cat(parts, dim=-2)
 
     def _in_units(self, normalised: Tensor) -> np.ndarray:

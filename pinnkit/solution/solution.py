@@ -22,6 +22,7 @@ from pinnkit.declare.operators import NormalDerivative
 from pinnkit.declare.printing import show
 from pinnkit.errors import Evidence, Status, UnsupportedProblemError
 from pinnkit.ir.normal_form import NormalForm
+from pinnkit.solution import learned
 from pinnkit.solution.approximation import Approximation, Uncertain
 from pinnkit.solution.arguments import broadcast_arguments, grid_axes
 from pinnkit.solution.candidates import Candidate, make_candidate
@@ -120,9 +121,12 @@ class Solution:
     # --- how good it is -------------------------------------------------------------------------
 
     @property
-    def ok(self) -> bool:
-        """True exactly when an independent look found the error below the tolerance."""
-        return self.status.ok
+    def ok(self) -> bool | None:
+        """True exactly when an independent look found the error below the tolerance.
+
+        None for a model of data alone, which nothing can judge.
+        """
+        return None if self.status is Status.NO_GROUND_TRUTH else self.status.ok
 
     @property
     def evidence(self) -> Evidence:
@@ -264,6 +268,15 @@ class Solution:
         placed = self._place(coords, False)
         draws = uncertain.sample(placed.points, index, n, seed)
         return np.stack([placed.back(draw) for draw in draws])
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The learned equation y' = F(t, y) as a torch module (`NeuralODE`)."""
+        return learned.module_of(self)
+
+    def read(self, term: sp.Symbol, library: Sequence[sp.Expr], **knobs: Any) -> sp.Expr:
+        """A learned term written down: see `pinnkit.sparse_reading`."""
+        return learned.sparse_reading(self, term, library, **knobs)
 
     # --- pictures and files ---------------------------------------------------------------------
 

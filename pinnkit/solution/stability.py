@@ -16,6 +16,7 @@ import torch
 from pinnkit.declare.series import IrregularSeries
 from pinnkit.declare.stable_sde import GeometricSDE, LangevinSDE, LinearNoiseSDE
 from pinnkit.solution.series_model import SeriesBatch, SeriesModel
+from pinnkit.solution.series_recurrent import RecurrentModel
 
 __all__ = ["Stability", "stability_of"]
 
@@ -42,7 +43,7 @@ class Stability:
 
 def stability_of(
     problem: Any,
-    module: SeriesModel,
+    module: SeriesModel | RecurrentModel,
     data: IrregularSeries,
     device: torch.device,
     dtype: torch.dtype,
@@ -52,6 +53,7 @@ def stability_of(
     if not isinstance(problem, kinds):
         names = ", ".join(k.__name__ for k in kinds)
         raise TypeError(f"only {names} have stability statements; this is {type(problem).__name__}")
+    assert isinstance(module, SeriesModel)
     if problem.form == "bounded":
         figures = {"drift": 1.0, "diffusion": 1.0}
         claim = "drift and diffusion are bounded; no theorem of the class applies to this form"

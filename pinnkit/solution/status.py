@@ -24,12 +24,17 @@ KEPT = frozenset(
 )
 
 
-def final_status(stopped_by: Status, verdict: Verification, verified: bool) -> Status:
+def final_status(
+    stopped_by: Status, verdict: Verification, verified: bool, *, learned: bool = False
+) -> Status:
     """The one rule: a verdict wins over the reason why training stopped.
 
     Without a verdict, a special reason (diverged, interrupted, a shock, ...) stays. An answer that
     was looked at in vain is UNVERIFIED; one that nobody was asked to look at keeps its reason.
+    A law `learned` from data alone has no error to check, whatever ended its training.
     """
+    if learned:
+        return stopped_by if stopped_by in KEPT else Status.NO_GROUND_TRUTH
     if verdict.evidence in JUDGING and verdict.status in (Status.OK, Status.INACCURATE):
         return verdict.status
     if stopped_by in KEPT:

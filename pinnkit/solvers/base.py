@@ -20,8 +20,17 @@ from pinnkit.ir.graph_form import GraphForm
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.solution.approximation import Answer
 from pinnkit.train.loop import TrainingState
+from pinnkit.train.ranks import ONE, Ranks
 
-__all__ = ["AbstractSolver", "Answer", "Env", "State", "graph_refusal", "unknowns_refusal"]
+__all__ = [
+    "AbstractSolver",
+    "Answer",
+    "Env",
+    "State",
+    "graph_refusal",
+    "neural_refusal",
+    "unknowns_refusal",
+]
 
 State = TrainingState
 
@@ -32,7 +41,8 @@ class Env:
 
     `generator` lives on the CPU whatever the device, so that a seed means the same everywhere; all
     randomness of a solver comes from it (its state is part of every checkpoint). `time_limit` is the
-    training budget: solvers may plan with it, the loop enforces it.
+    training budget: solvers may plan with it, the loop enforces it. `ranks` are the processes that
+    solve together; only solvers with `shards` ever see more than one.
     """
 
     device: torch.device
@@ -43,6 +53,7 @@ class Env:
     time_limit: float | None = None
     warm_start: object | None = None
     max_steps: int | None = None
+    ranks: Ranks = ONE
 
 
 class AbstractSolver(ABC):
@@ -52,6 +63,7 @@ class AbstractSolver(ABC):
     """
 
     citation: ClassVar[str] = ""  # BibTeX of the method, for `pk.citation`
+    shards: ClassVar[bool] = False  # whether several ranks share its work (`Env.ranks`)
 
     @abstractmethod
     def supports(self, problem: Any) -> str | None:
@@ -79,8 +91,15 @@ class AbstractSolver(ABC):
 
 
 def graph_refusal(problem: Any, solver: str) -> str | None:
-    """Why a solver of differential equations cannot take a problem on graphs; None if it is none."""
-    if not isinstance(getattr(problem, "normal_form", None), GraphForm):
+    """Why a solver of one differential problem cannot take graphs, or a whole family; None if it is none."""
+    form = getattr(problem, "normal_form", None)
+    if isinstance(form, NormalForm) and form.given:
+        names = ", ".join(str(g) for g in form.given)
+        return (
+            f"{solver} solves one problem, and in this one {names} must be given first. Write "
+            "PDEFamily(system, inputs).on({input: value}), or learn the whole family."
+        )
+    if not isinstance(form, GraphForm):
         return None
     return (
         f"{solver} solves differential equations; these are equations on a graph. Use "
@@ -88,8 +107,18 @@ def graph_refusal(problem: Any, solver: str) -> str | None:
     )
 
 
+def neural_refusal(nf: NormalForm, solver: str) -> str | None:
+    """Why a solver that learns no terms cannot take the problem; None if there are none."""
+    if not nf.neurals:
+        return None
+    names = ", ".join(map(str, nf.neurals))
+    return f"{solver} does not learn neural terms ({names}). Use NeuralODE()."
+
+
 def unknowns_refusal(nf: NormalForm, solver: str) -> str | None:
     """Why a solver that determines nothing but fields cannot take the problem; None if it can."""
+    if (reason := neural_refusal(nf, solver)) is not None:
+        return reason
     if nf.parameters:
         names = ", ".join(str(p) for p in nf.parameters)
         return (

@@ -13,38 +13,48 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pinnkit.declare.noise import Calculus, Noise
 from pinnkit.declare.sde_system import SDESystem
 from pinnkit.declare.series import IrregularSeries
+from pinnkit.declare.series_target import SeriesTarget
 from pinnkit.errors import Status
 from pinnkit.lower.stochastic import StochasticModule, Units
-from pinnkit.neural_de import AbstractMethod, Direct, EulerMaruyama, Recompute, StochasticHeun
+from pinnkit.neural_de import (
+    AbstractMethod,
+    Direct,
+    DormandPrince,
+    EulerMaruyama,
+    LocalError,
+    Recompute,
+    StochasticHeun,
+)
+from pinnkit.neural_de.baselines import GatedRecurrentNetwork
 from pinnkit.nn import MLP
 from pinnkit.nn.layers import make_linear
 from pinnkit.solution.series_model import SeriesBatch, SeriesModel, Task
+from pinnkit.solution.series_recurrent import RecurrentModel
 from pinnkit.solvers.base import AbstractSolver, Env
+from pinnkit.solvers.series_batches import SeriesBatches
 
 __all__ = ["NeuralSDE", "NeuralSDEState"]
 
 LEAST = 1e-5  # relative decrease of the validation loss that counts
 SMALLEST = 20  # fewer series than this: none is held out
+LOOKS = 2  # noise paths per held-out series
 
 
 @dataclass
 class NeuralSDEState:
     """Where training stands. `best` are the weights of the lowest validation loss so far."""
 
-    model: SeriesModel
+    model: SeriesModel | RecurrentModel
     optimiser: torch.optim.Optimizer
-    training: IrregularSeries
-    validation: IrregularSeries | None
+    training: SeriesBatches
+    validation: SeriesBatches | None
     generator: torch.Generator
-    device: torch.device
-    dtype: torch.dtype
     order: list[int]
     best: dict[str, Tensor]
     lowest: float = float("inf")
@@ -83,7 +93,7 @@ class NeuralSDE(AbstractSolver):
         width, depth: Hidden layers of the networks of neural terms that have none of their own.
         steps: Integration steps over the longest series.
         method: `EulerMaruyama()`, `Milstein()`, `StochasticHeun()`; None: the first for Ito equations,
-            the last for Stratonovich ones.
+            the last for Stratonovich ones. `DormandPrince()`: adaptive steps, without noise only.
         path: Control path: "hermite" and "linear" look ahead to the next observation, "held" does not.
         batch: Series per step.
         lr, weight_decay: Adam's.
@@ -93,6 +103,7 @@ class NeuralSDE(AbstractSolver):
         held_out: Its share; nothing is held out of fewer than 20 series.
         samples: Noise paths a prediction averages over.
         backward: `Direct()`, or `Recompute()` for less memory.
+        regularise: `LocalError(weight=...)` makes dynamics that take fewer steps.
 
     Not: equations without data. References: oh2024stable.
     """
@@ -100,7 +111,7 @@ class NeuralSDE(AbstractSolver):
     width: int = 32
     depth: int = 1
     steps: int = 32
-    method: AbstractMethod | None = None
+    method: AbstractMethod | DormandPrince | None = None
     path: str = "hermite"
     batch: int = 64
     lr: float = 3e-3
@@ -111,6 +122,7 @@ class NeuralSDE(AbstractSolver):
     held_out: float = 0.15
     samples: int = 8
     backward: Direct | Recompute = Direct()  # noqa: RUF009  (frozen, so it may be shared)
+    regularise: LocalError | None = None
 
     citation: ClassVar[str] = (
         "@inproceedings{oh2024stable,\n"
@@ -146,26 +158,52 @@ class NeuralSDE(AbstractSolver):
             raise ValueError("NeuralSDE: " + "; ".join(faults))
 
     def supports(self, problem: Any) -> str | None:
-        if not isinstance(problem, SDESystem):
+        if not isinstance(problem, (SDESystem, SeriesTarget)):
             return "NeuralSDE learns stochastic equations, SDESystem. For others use CausalPINN()."
         if problem.data is None:
             return (
-                "This SDESystem has no data to learn from. Write remake(data=IrregularSeries(...))."
+                f"This {type(problem).__name__} has no data to learn from. Write "
+                "remake(data=IrregularSeries(...))."
             )
         if problem.data.labels is None and problem.data.targets is None:
             return (
                 "The series have neither labels nor targets to learn. Give "
                 "IrregularSeries(..., labels=...) or targets=...."
             )
+        if isinstance(problem, SeriesTarget):
+            if self.regularise is None:
+                return None
+            return "A recurrent network takes no steps to regularise. Leave regularise= out."
         method = self._method(problem)
         form = problem.normal_form
+        if isinstance(method, DormandPrince):
+            if form.diffusion:
+                return (
+                    "DormandPrince() is for equations without noise, and this one has d(W). Use "
+                    "method=EulerMaruyama()."
+                )
+            return self._why_not_regularised()
+        if self.regularise is not None and self.regularise.kind == "stiffness":
+            return (
+                'LocalError(kind="stiffness") needs adaptive steps: method=DormandPrince(). Use '
+                'kind="error".'
+            )
         if not form.noise.commutes and not isinstance(method, (EulerMaruyama, StochasticHeun)):
             return (
                 f"{type(method).__name__} is wrong for general noise. Use method=EulerMaruyama()."
             )
         return None
 
-    def _method(self, problem: SDESystem) -> AbstractMethod:
+    def _why_not_regularised(self) -> str | None:
+        method, by = self.method, self.regularise
+        if by is None or by.sampling != "global" or not getattr(method, "adjoint", False):
+            return None
+        return (
+            'LocalError(sampling="global") differentiates every step, which the adjoint does not keep. '
+            "Use DormandPrince(adjoint=False), or another sampling."
+        )
+
+    def _method(self, problem: SDESystem) -> AbstractMethod | DormandPrince:
         if self.method is not None:
             return self.method
         form = problem.normal_form
@@ -180,22 +218,35 @@ class NeuralSDE(AbstractSolver):
             training, validation = data.split((1 - self.held_out, self.held_out), seed=seed)
         model = self._build(problem, training, env)
         optimiser = torch.optim.Adam(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+
+        def make(some: IrregularSeries) -> SeriesBatch:
+            return SeriesBatch.of(
+                some, model.normalisation, model.task, model.kind, env.dtype, env.device
+            )
+
         return NeuralSDEState(
             model,
             optimiser,
-            training,
-            validation,
+            SeriesBatches(training, make),
+            None if validation is None else SeriesBatches(validation, make),
             env.generator,
-            env.device,
-            env.dtype,
             [],
             _copy(model),
         )
 
-    def _build(self, problem: SDESystem, training: IrregularSeries, env: Env) -> SeriesModel:
-        form = problem.normal_form
+    def _build(
+        self, problem: SDESystem | SeriesTarget, training: IrregularSeries, env: Env
+    ) -> SeriesModel | RecurrentModel:
         normalisation, task = training.normalisation(), Task.of(training)
         gen, dtype = env.generator, env.dtype
+        if isinstance(problem, SeriesTarget):
+            network = GatedRecurrentNetwork(
+                training.n_channels, problem.dim, generator=gen, dtype=dtype
+            )
+            readout = _make_readout(problem, problem.dim, task, env)
+            recurrent = RecurrentModel(network, readout, task, normalisation)
+            return recurrent.to(env.device, env.dtype)
+        form = problem.normal_form
 
         def build(inputs: int, outputs: int) -> nn.Module:
             return MLP(
@@ -218,16 +269,10 @@ class NeuralSDE(AbstractSolver):
         start = None
         if not form.initial:
             start = make_linear(training.n_channels, form.dim, gen, dtype)
-        if problem.readout is None:
-            readout = make_linear(form.dim, task.outputs, gen, dtype)
-        elif isinstance(problem.readout, nn.Module):
-            readout = copy.deepcopy(problem.readout)  # training must not change the declaration
-        else:
-            readout = problem.readout(form.dim, task.outputs)
         model = SeriesModel(
             coefficients,
             start,
-            readout,
+            _make_readout(problem, form.dim, task, env),
             task,
             normalisation,
             method=self._method(problem),
@@ -242,10 +287,10 @@ class NeuralSDE(AbstractSolver):
             shuffled = torch.randperm(len(state.training), generator=state.generator)
             state.order = shuffled.tolist()
         chosen, state.order = state.order[: self.batch], state.order[self.batch :]
-        batch = self._batch(state, state.training[np.array(chosen)])
+        batch = state.training.take(chosen)
         state.model.train()
         state.optimiser.zero_grad(set_to_none=True)
-        loss = state.model.loss(batch, state.generator)
+        loss = self._loss(state, batch)
         loss.backward()
         # Clipped after the gradient is known, not before.
         nn.utils.clip_grad_norm_(state.model.parameters(), self.clip)
@@ -258,15 +303,21 @@ class NeuralSDE(AbstractSolver):
             losses["validation"] = self._look(state, float(loss.detach()))
         return losses
 
+    def _loss(self, state: NeuralSDEState, batch: SeriesBatch) -> Tensor:
+        model, by = state.model, self.regularise
+        if by is None or isinstance(model, RecurrentModel):
+            return model.loss(batch, state.generator)
+        return model.loss(batch, state.generator, regularise=by, generator=state.generator)
+
     def _look(self, state: NeuralSDEState, training_loss: float) -> float:
         """The loss of the held-out part along fixed noise; keeps the weights if it is the lowest."""
         value = training_loss
         if state.validation is not None:
             state.model.eval()
             with torch.no_grad():
-                batch = self._batch(state, state.validation)
-                runs = [float(state.model.loss(batch, 1000 + k)) for k in range(2)]
-            value = sum(runs) / len(runs)
+                # Several paths side by side: a small batch takes as long as a large one.
+                batch = state.validation.take(list(range(len(state.validation))) * LOOKS)
+                value = float(state.model.loss(batch, 1000))
         # Less than this is no improvement, or training would never end.
         if value < state.lowest - LEAST * abs(state.lowest) or state.lowest == math.inf:
             state.lowest, state.waited, state.best = value, 0, _copy(state.model)
@@ -286,11 +337,13 @@ class NeuralSDE(AbstractSolver):
             model.load_state_dict(state.best)
         return model.eval()
 
-    def _batch(self, state: NeuralSDEState, data: IrregularSeries) -> SeriesBatch:
-        model = state.model
-        return SeriesBatch.of(
-            data, model.normalisation, model.task, model.kind, state.dtype, state.device
-        )
+
+def _make_readout(problem: SDESystem | SeriesTarget, dim: int, task: Task, env: Env) -> nn.Module:
+    if problem.readout is None:
+        return make_linear(dim, task.outputs, env.generator, env.dtype)
+    if isinstance(problem.readout, nn.Module):
+        return copy.deepcopy(problem.readout)  # training must not change the declaration
+    return problem.readout(dim, task.outputs)
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

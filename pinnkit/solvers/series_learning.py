@@ -13,10 +13,14 @@ from typing import Any
 
 import torch
 
+from pinnkit.declare.series_target import SeriesTarget
 from pinnkit.errors import SolveError, Status, UnsupportedProblemError
 from pinnkit.ir.stochastic_form import StochasticForm
+from pinnkit.ir.stochastic_tree import series_fingerprint
 from pinnkit.solution.estimate import Stats
+from pinnkit.solution.resume import Checkpointing, read_series_resume, take_snapshot
 from pinnkit.solution.series_solution import SeriesSolution
+from pinnkit.solution.solution import Snapshot
 from pinnkit.solution.summary import peak_memory
 from pinnkit.solvers.base import AbstractSolver, Env
 from pinnkit.solvers.neural_sde import NeuralSDE
@@ -31,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 def is_stochastic(problem: Any) -> bool:
     """Whether `learn_series` is what solves it."""
-    return isinstance(getattr(problem, "normal_form", None), StochasticForm)
+    return isinstance(getattr(problem, "normal_form", None), (StochasticForm, SeriesTarget))
 
 
 def choose_for_series() -> tuple[AbstractSolver, str]:
@@ -47,6 +51,10 @@ def learn_series(
     show: Progress | None = None,
     throw: bool = False,
     unused: dict[str, Any] | None = None,
+    *,
+    saving: Checkpointing | None = None,
+    resume: Any = None,
+    load: Any = None,
 ) -> SeriesSolution:
     """The trained model.
 
@@ -55,13 +63,16 @@ def learn_series(
         solver: The method.
         env: Device, precision, seed, limits.
         callback, show, throw: As in `pinnkit.solve`.
-        unused: Knobs of `solve` that mean nothing here yet, refused unless None.
+        unused: Knobs of `solve` that mean nothing here, refused unless None.
+        saving: Where and how often checkpoints are written.
+        resume: A `SeriesSolution`, a checkpoint or a saved solution to go on from, exactly.
+        load: Reads a saved solution.
     """
     system = problem.system
     for name, value in (unused or {}).items():
         if value is not None:
             raise UnsupportedProblemError(
-                f"{name}= is not supported for an SDESystem yet; leave it out"
+                f"{name}= is not supported for an SDESystem; leave it out"
             )
     if not isinstance(solver, NeuralSDE):
         raise UnsupportedProblemError(
@@ -70,11 +81,27 @@ def learn_series(
     why = solver.supports(system)
     if why is not None:
         raise UnsupportedProblemError(why)
+    name, problem_hash = type(solver).__name__, series_fingerprint(system)
+    resumed = None
+    if resume is not None:
+        resumed = read_series_resume(resume, problem_hash, name, load=load, device=env.device)
     started = time.perf_counter()
     # The global generator is put back afterwards; inside it is seeded for users' own modules.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(env.seed % 2**63)
         state, history = solver.init(system, env), History()
+        if resumed is not None:
+            state.load_state_dict(resumed.snapshot.state)
+            env.generator.set_state(resumed.snapshot.generator)
+            history = resumed.history
+
+        def snapshot() -> Snapshot:
+            return take_snapshot(state, env.generator, {"problem": problem_hash})
+
+        def save() -> None:
+            if saving is not None:
+                saving.write(snapshot(), history, problem_hash, name)
+
         loop = iterate(
             solver,
             system,
@@ -83,7 +110,8 @@ def learn_series(
             time_limit=env.time_limit,
             started=started,
         )
-        run(loop, history, show=show, callback=callback)
+        every = 1 if saving is None else saving.every
+        run(loop, history, show=show, callback=callback, save=save, every=every)
         module = solver.finish(system, state)
     stopped_by = loop.stopped_by or Status.INTERRUPTED
     kept = (Status.DIVERGED, Status.INTERRUPTED)
@@ -106,6 +134,7 @@ def learn_series(
         samples=solver.samples,
         device=env.device,
         dtype=env.dtype,
+        snapshot=snapshot(),
     )
     if show is not None:
         show.say(f"step {state.step}: {solution!r}")

@@ -23,7 +23,7 @@ from pinnkit.gp.frequencies import COVERED
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.residuals import lowering_refusal
 from pinnkit.lower.scales import parameter_values
-from pinnkit.solvers.base import AbstractSolver, Answer, Env, graph_refusal
+from pinnkit.solvers.base import AbstractSolver, Answer, Env, graph_refusal, neural_refusal
 from pinnkit.solvers.spectral_mixture_grid import Mixtures
 from pinnkit.solvers.spectral_mixture_round import Round, solve_round
 from pinnkit.solvers.spectral_mixture_rows import Term, make_terms
@@ -135,6 +135,8 @@ class SpectralMixtureGP(AbstractSolver):
         if (reason := graph_refusal(problem, "SpectralMixtureGP")) is not None:
             return reason
         nf: NormalForm = problem.normal_form
+        if (reason := neural_refusal(nf, "SpectralMixtureGP")) is not None:
+            return reason
         names = ", ".join(map(str, nf.coords))
         if len(nf.coords) > 3:
             return (

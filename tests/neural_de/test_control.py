@@ -172,3 +172,20 @@ def test_dtype_is_kept(kind):
     path = make_path(padded.times, padded.values, kind, dtype=torch.float32)
     t = torch.tensor(0.5, dtype=torch.float32)
     assert path.evaluate(t).dtype is path.derivative(t).dtype is torch.float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_and_parts_are_the_path(kind):
+    """Many times at once equal single ones; taken samples keep their paths, repeated ones included."""
+    padded = batch()
+    path = make_path(padded.times, padded.values, kind)
+    points = torch.linspace(-0.1, 1.3, 35, dtype=torch.float64).reshape(5, 7)
+    values, slopes = path.table(points)
+    for k in range(7):
+        assert torch.equal(values[:, k], path.evaluate(points[:, k : k + 1]))
+        assert torch.equal(slopes[:, k], path.derivative(points[:, k : k + 1]))
+    chosen = torch.tensor([3, 0, 3])
+    part = path.take(chosen)
+    assert (type(part), part.channels) == (type(path), path.channels)
+    for whole, own in zip((values, slopes, *path.ends), (*part.table(points[chosen]), *part.ends)):
+        assert torch.equal(whole[chosen], own)

@@ -181,6 +181,20 @@ def test_an_explosion_is_a_status():
         problem.solve(QUICK, throw=True)
 
 
+def test_an_explosion_of_a_prediction_is_a_warning():
+    """dz = z^3 dt from the first observation: harmless in the training data, not where it is 1000."""
+    x, rng = pk.process("x", t), np.random.default_rng(0)
+    times = np.linspace(0, 1, 4)
+    small = rng.uniform(-0.5, 0.5, (24, 4, 1))
+    data = pk.IrregularSeries(times, small, labels=np.arange(24) % 2)
+    problem = pk.SDESystem([sp.Eq(d(x), x**3 * d(t))], data=data, initial={x: X})
+    sol = problem.solve(QUICK)
+    sol.predict(data)  # in silence
+    large = data.with_values([v + 1000 * (i < 3) for i, v in enumerate(small)])
+    with pytest.warns(RuntimeWarning, match="3 of 24 series left the range of numbers"):
+        assert np.isfinite(sol.probabilities(large)).all()
+
+
 def test_ends_are_what_they_are():
     assert solve(max_steps=1).stats.stopped_by is pk.Status.MAX_STEPS
     assert solve(time_limit=0).stats.steps == 0
@@ -202,7 +216,7 @@ def test_the_solver_is_chosen_and_says_so():
         (lambda: pk.SDESystem([EQUATION]).solve(), "no data to learn from"),
         (lambda: solve(pk.IrregularSeries([[0, 1]] * 2, [[1, 2]] * 2)), "neither labels nor targets"),
         (lambda: solve(solver=pk.CausalPINN()), "CausalPINN does not solve an SDESystem"),
-        (lambda: solve(checkpoint="x.ckpt"), "checkpoint= is not supported"),
+        (lambda: solve(warm_start=1), "warm_start= is not supported"),
         (
             lambda: solve(
                 solver=dataclasses.replace(QUICK, method=Milstein()),

@@ -154,7 +154,13 @@ def test_declaring_warns_of_nothing(cls):
 
 def test_gallery_is_complete():
     """Every class of the folder is in one of the galleries once, and exported."""
-    classes = [*GALLERY, *problems.GRAPH_GALLERY, *problems.SERIES_GALLERY]
+    classes = [
+        *GALLERY,
+        *problems.GRAPH_GALLERY,
+        *problems.SERIES_GALLERY,
+        *problems.LAW_GALLERY,
+        *problems.FAMILY_GALLERY,
+    ]
     names = [cls.__name__ for cls in classes]
     assert len(set(names)) == len(names)
     exported = {n for n in problems.__all__ if not n.endswith("GALLERY")}

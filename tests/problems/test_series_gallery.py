@@ -15,6 +15,7 @@ from pinnkit.problems import (  # pyright: ignore[reportMissingImports]
     SERIES_GALLERY,
     DoubleWell,
     GeometricBrownianMotion,
+    IrregularClassification,
     OrnsteinUhlenbeck,
 )
 
@@ -35,8 +36,8 @@ def test_solves_from_one_line(kind):
 def test_the_seed_is_the_series(kind):
     problem = kind(paths=5)
     first, again, other = (problem.series(s).values[0] for s in (1, 1, 2))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    assert np.array_equal(first, again, equal_nan=True)
+    assert not np.array_equal(first, other, equal_nan=True)
 
 
 def test_ornstein_uhlenbeck_floor_and_baselines():
@@ -78,3 +79,42 @@ def test_double_well_law():
     found = np.concatenate(late) ** 2
     spread = math.sqrt(found.var() / len(found) + float(end.var()) / 4000)
     assert abs(found.mean() - float(end.mean())) <= 4 * spread
+
+
+def test_rotations_are_told_apart_by_order_alone():
+    """Each coordinate has the same law in both classes; the swept area has its sign from the direction."""
+    series = IrregularClassification(missing=0.0).series(1, 1000)
+    left = np.asarray(series.labels) == "left"
+    values = np.stack(series.values)
+    for power in (1, 2):
+        rows = (values**power).mean(1)  # one per series and coordinate: those are independent
+        gap = rows[left].mean(0) - rows[~left].mean(0)
+        spread = np.sqrt(rows[left].var(0) / left.sum() + rows[~left].var(0) / (~left).sum())
+        assert (np.abs(gap) <= 4 * spread).all()
+    x, y = values[..., 0], values[..., 1]
+    area = (x[:, :-1] * y[:, 1:] - y[:, :-1] * x[:, 1:]).sum(1)
+    assert ((area > 0) == left).mean() >= 0.95
+
+
+def test_parts_of_a_classification_are_paired():
+    """The same split at every rate; what is missing at a low rate is missing at a higher one."""
+    problem = IrregularClassification(missing=0.3, paths=40)
+    for low, high in zip(problem.parts(), problem.parts(0.7), strict=True):
+        assert np.array_equal(np.asarray(low.labels), np.asarray(high.labels))
+        for a, b in zip(low.values, high.values, strict=True):
+            assert np.array_equal(a[~np.isnan(b)], b[~np.isnan(b)])
+            assert np.isnan(b).mean() > np.isnan(a).mean()
+
+
+def test_sets_in_files_are_joined(tmp_path):
+    """Both files in one, split again by seed; the equation is any that takes data and dim."""
+    for end, shift in (("TRAIN", 0), ("TEST", 100)):
+        rows = [f"{i + shift},2,3,4:{'a' if i % 2 else 'b'}" for i in range(20)]
+        text = "@timeStamps false\n@classLabel true a b\n@data\n" + "\n".join(rows) + "\n"
+        (tmp_path / f"Small_{end}.ts").write_text(text)
+    problem = IrregularClassification(pk.SeriesTarget, str(tmp_path), "Small", 0.0)
+    learned, tested = problem.parts()
+    firsts = sorted(float(v[0, 0]) for v in (*learned.values, *tested.values))
+    assert firsts == [*range(20), *range(100, 120)]
+    assert (len(learned), len(tested)) == (34, 6)
+    assert isinstance(problem.system, pk.SeriesTarget)
