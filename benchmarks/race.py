@@ -39,8 +39,9 @@ from pinnkit import problems  # pyright: ignore[reportAttributeAccessIssue]
 from pinnkit.lower.sampling import interior_points
 from pinnkit.nn import MLP, Chain, ModifiedMLP, PirateNet, RandomFourierFeatures
 from pinnkit.solvers import CausalPINN
-from pinnkit.solvers.collocation import Batch, Collocation, Part, flat_parameters
+from pinnkit.solvers.collocation import Batch, Collocation, Part
 from pinnkit.train import LBFGS, SOAP, Adam, GaussNewton, NysNewtonCG, SelfScaledBroyden
+from pinnkit.train.parameters import flat_parameters
 
 CASES = {
     "burgers": problems.Burgers,

@@ -8,10 +8,10 @@ Next  `sol.save(path)`, `pk.load(path)`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -33,10 +33,13 @@ from pinnkit.solution.verification import Verification
 from pinnkit.train.callbacks import History
 from pinnkit.train.checkpoint import ArchiveError, read_archive, write_archive
 
+T = TypeVar("T")
+
 __all__ = [
     "FORMAT",
     "MALFORMED",
     "load",
+    "read_saved",
     "save",
     "solver_from_record",
     "solver_record",
@@ -104,14 +107,28 @@ def load(path: str | PathLike[str], solvers: Mapping[str, type]) -> Solution:
         path: The file.
         solvers: Solver classes by name, to rebuild `sol.solver`.
     """
-    record, tensors = read_archive(path, kind=FORMAT)
+    return read_saved(path, FORMAT, VERSION, lambda r, t: _solution(r, t, solvers))
+
+
+def read_saved(
+    path: str | PathLike[str],
+    kind: str,
+    version: int,
+    build: Callable[[Mapping[str, Any], Mapping[str, Any]], T],
+) -> T:
+    """What `build(record, tensors)` makes of a file of this kind and version.
+
+    Raises:
+        ArchiveError: if the file is of another kind or version, or does not hold what `build` needs.
+    """
+    record, tensors = read_archive(path, kind=kind)
     name = Path(path).name
-    if record.get("version") != VERSION:
+    if record.get("version") != version:
         raise ArchiveError(
-            f"{name} has version {record.get('version')!r}; this pinnkit reads version {VERSION}"
+            f"{name} has version {record.get('version')!r}; this pinnkit reads version {version}"
         )
     try:
-        return _solution(record, tensors, solvers)
+        return build(record, tensors)
     except MALFORMED as fault:
         raise ArchiveError(f"{name} is damaged or was tampered with: {fault}") from fault
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from pinnkit.solution import files
 from pinnkit.solution.graph_solution import GraphSolution
 from pinnkit.solution.solution import Snapshot
 from pinnkit.train.callbacks import History
-from pinnkit.train.checkpoint import ArchiveError, read_archive, write_archive
+from pinnkit.train.checkpoint import write_archive
 
 __all__ = ["FORMAT", "graph_from_tensors", "graph_to_tensors", "load", "save"]
 
@@ -62,16 +61,7 @@ def save(sol: GraphSolution, path: str | PathLike[str]) -> None:
 
 def load(path: str | PathLike[str], solvers: Mapping[str, type]) -> GraphSolution:
     """Read what `save` wrote, onto the CPU."""
-    record, tensors = read_archive(path, kind=FORMAT)
-    name = Path(path).name
-    if record.get("version") != VERSION:
-        raise ArchiveError(
-            f"{name} has version {record.get('version')!r}; this pinnkit reads version {VERSION}"
-        )
-    try:
-        return _solution(record, tensors, solvers)
-    except files.MALFORMED as fault:
-        raise ArchiveError(f"{name} is damaged or was tampered with: {fault}") from fault
+    return files.read_saved(path, FORMAT, VERSION, lambda r, t: _solution(r, t, solvers))
 
 
 def graph_to_tensors(graph: Graph) -> dict[str, Any]:

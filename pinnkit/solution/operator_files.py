@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from pinnkit.solution.held_out import held_out_from_record, held_out_record
 from pinnkit.solution.operator import FamilyOperator
 from pinnkit.solution.solution import Snapshot
 from pinnkit.train.callbacks import History
-from pinnkit.train.checkpoint import ArchiveError, read_archive, write_archive
+from pinnkit.train.checkpoint import write_archive
 
 __all__ = ["FORMAT", "load", "save"]
 
@@ -59,16 +58,7 @@ def save(op: FamilyOperator, path: str | PathLike[str]) -> None:
 
 def load(path: str | PathLike[str], solvers: Mapping[str, Any]) -> FamilyOperator:
     """Read what `save` wrote, onto the CPU."""
-    record, tensors = read_archive(path, kind=FORMAT)
-    name = Path(path).name
-    if record.get("version") != VERSION:
-        raise ArchiveError(
-            f"{name} has version {record.get('version')!r}; this pinnkit reads version {VERSION}"
-        )
-    try:
-        return _operator(record, tensors, solvers)
-    except files.MALFORMED as fault:
-        raise ArchiveError(f"{name} is damaged or was tampered with: {fault}") from fault
+    return files.read_saved(path, FORMAT, VERSION, lambda r, t: _operator(r, t, solvers))
 
 
 def _operator(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ from pinnkit.solution.series_recurrent import RecurrentModel
 from pinnkit.solution.series_solution import SeriesSolution
 from pinnkit.solution.solution import Snapshot
 from pinnkit.train.callbacks import History
-from pinnkit.train.checkpoint import ArchiveError, read_archive, write_archive
+from pinnkit.train.checkpoint import write_archive
 
 __all__ = ["FORMAT", "load", "save"]
 
@@ -86,16 +85,7 @@ def save(sol: SeriesSolution, path: str | PathLike[str]) -> None:
 
 def load(path: str | PathLike[str], solvers: Mapping[str, type]) -> SeriesSolution:
     """Read what `save` wrote, onto the CPU. `sol.problem` has no series."""
-    record, tensors = read_archive(path, kind=FORMAT)
-    name = Path(path).name
-    if record.get("version") != VERSION:
-        raise ArchiveError(
-            f"{name} has version {record.get('version')!r}; this pinnkit reads version {VERSION}"
-        )
-    try:
-        return _solution(record, tensors, solvers)
-    except files.MALFORMED as fault:
-        raise ArchiveError(f"{name} is damaged or was tampered with: {fault}") from fault
+    return files.read_saved(path, FORMAT, VERSION, lambda r, t: _solution(r, t, solvers))
 
 
 def _solution(

@@ -21,9 +21,10 @@ from pinnkit.errors import Status
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.solvers import ode_windows
 from pinnkit.solvers.base import Env
-from pinnkit.solvers.collocation import Batch, flat_parameters, load_parameters
+from pinnkit.solvers.collocation import Batch
 from pinnkit.solvers.windows import Window, as_approximation, open_window
 from pinnkit.train.causality import causal_weights, slice_means
+from pinnkit.train.parameters import flat_parameters, load_parameters
 from pinnkit.train.residual_model import Memory
 
 if TYPE_CHECKING:

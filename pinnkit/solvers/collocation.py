@@ -32,6 +32,7 @@ from pinnkit.lower.residuals import ResidualGroup
 from pinnkit.lower.rows import jacobian_rows
 from pinnkit.lower.sampling import adaptive_choice, face_points, interior_points
 from pinnkit.lower.tape import Tape
+from pinnkit.train.parameters import load_parameters
 from pinnkit.train.ranks import ONE, Ranks
 
 __all__ = [
@@ -41,8 +42,6 @@ __all__ = [
     "Part",
     "ProbeReading",
     "Seam",
-    "flat_parameters",
-    "load_parameters",
 ]
 
 logger = logging.getLogger(__name__)
@@ -452,20 +451,6 @@ def _compiler_faults() -> tuple[type[Exception], ...]:
     from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 
     return TorchDynamoException, CppCompileError, InvalidCxxCompiler
-
-
-def flat_parameters(params: Sequence[nn.Parameter]) -> Tensor:  # shape: (P,)
-    """All trainable numbers in one vector."""
-    return torch.cat([p.detach().reshape(-1) for p in params])
-
-
-def load_parameters(params: Sequence[nn.Parameter], theta: Tensor) -> None:
-    """Write the vector back into the parameters."""
-    with torch.no_grad():
-        start = 0
-        for p in params:
-            p.copy_(theta[start : start + p.numel()].view_as(p))
-            start += p.numel()
 
 
 def _drop_negligible(part: Part) -> Part:

@@ -28,6 +28,7 @@ from pinnkit.solution.graph_features import (
 )
 from pinnkit.solvers.base import Env
 from pinnkit.solvers.sparse_fixed_point import solve_fields
+from pinnkit.train.parameters import flat_gradient, flat_parameters, load_parameters
 
 if TYPE_CHECKING:
     from pinnkit.solvers.convergent_graph_solver import ConvergentGraphSolver
@@ -105,15 +106,11 @@ class GraphLoss:
 
     def theta(self) -> Tensor:
         """All weights as one vector."""
-        return torch.cat([p.detach().flatten() for p in self.parameters])
+        return flat_parameters(self.parameters)
 
     def put(self, theta: Tensor) -> None:
         """Give the module these weights."""
-        at = 0
-        with torch.no_grad():
-            for p in self.parameters:
-                p.copy_(theta[at : at + p.numel()].reshape(p.shape))
-                at += p.numel()
+        load_parameters(self.parameters, theta)
 
     def residual(self, theta: Tensor) -> Tensor:
         """Scaled differences at what is not fixed, without a graph."""
@@ -134,13 +131,7 @@ class GraphLoss:
             loss = nn.functional.cross_entropy(logits, self.batch.targets)
         else:
             loss = self._differences().square().mean()
-        value = float(loss.detach())
-        grads = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-        flat = [
-            (torch.zeros_like(p) if g is None else g).flatten()
-            for p, g in zip(self.parameters, grads, strict=True)
-        ]
-        return value, torch.cat(flat)
+        return float(loss.detach()), flat_gradient(loss, self.parameters)
 
     def _differences(self) -> Tensor:
         batch = self.batch

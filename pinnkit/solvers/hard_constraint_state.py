@@ -17,6 +17,7 @@ from pinnkit.declare.family import PDEFamily
 from pinnkit.nn import DeepONet, HardConstraint
 from pinnkit.solvers.base import Env
 from pinnkit.solvers.hard_constraint_model import Discretisation, HardConstraintModel, Members
+from pinnkit.train.parameters import flat_gradient, flat_parameters, load_parameters
 from pinnkit.train.self_scaled_broyden import SelfScaledBroyden
 
 if TYPE_CHECKING:
@@ -65,15 +66,11 @@ class FamilyLoss:
 
     def theta(self) -> Tensor:
         """All weights as one vector."""
-        return torch.cat([p.detach().flatten() for p in self.parameters])
+        return flat_parameters(self.parameters)
 
     def put(self, theta: Tensor) -> None:
         """Give the network these weights."""
-        at = 0
-        with torch.no_grad():
-            for p in self.parameters:
-                p.copy_(theta[at : at + p.numel()].reshape(p.shape))
-                at += p.numel()
+        load_parameters(self.parameters, theta)
 
     def residual(self, theta: Tensor) -> Tensor:
         """All rows at the best coefficients, without a graph."""
@@ -93,12 +90,7 @@ class FamilyLoss:
         w = self._best(leaves)
         rows = self.layer.rows(w, leaves, *self._known())
         loss = rows.square().sum() / len(rows)
-        grads = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-        flat = [
-            (torch.zeros_like(p) if g is None else g).flatten()
-            for p, g in zip(self.parameters, grads, strict=True)
-        ]
-        return float(loss.detach()), torch.cat(flat)
+        return float(loss.detach()), flat_gradient(loss, self.parameters)
 
     def _best(self, leaves: Tensor) -> Tensor:
         if not self.parts.solver.constraint:

@@ -36,8 +36,9 @@ from pinnkit.lower.residuals import compile_residuals, group_terms
 from pinnkit.lower.scales import FieldScale, estimate_field_scales
 from pinnkit.nn import MLP, SideBySide, zero_output
 from pinnkit.solvers.base import Env
-from pinnkit.solvers.collocation import Collocation, flat_parameters
+from pinnkit.solvers.collocation import Collocation
 from pinnkit.solvers.windows import GAIN, SPREAD, Window, as_approximation, network_size
+from pinnkit.train.parameters import flat_parameters
 
 __all__ = [
     "BOTH",

@@ -31,7 +31,6 @@ from pinnkit.lower.residuals import lowering_refusal
 from pinnkit.solvers.base import AbstractSolver, Answer, Env, graph_refusal, unknowns_refusal
 from pinnkit.solvers.causal_pinn import CausalPINN
 from pinnkit.solvers.causal_state import SOLVED, CausalState
-from pinnkit.solvers.collocation import load_parameters
 from pinnkit.solvers.label_windows import (
     BOTH,
     FLOW,
@@ -43,6 +42,7 @@ from pinnkit.solvers.label_windows import (
     first_stage,
     open_label_window,
 )
+from pinnkit.train.parameters import load_parameters
 
 __all__ = ["LagrangianPINN"]
 

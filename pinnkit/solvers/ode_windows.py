@@ -34,9 +34,10 @@ from pinnkit.lower.residuals import compile_residuals, group_terms
 from pinnkit.lower.scales import FieldScale, estimate_field_scales
 from pinnkit.nn import MLP
 from pinnkit.solvers.base import Env
-from pinnkit.solvers.collocation import Batch, Collocation, Part, flat_parameters
+from pinnkit.solvers.collocation import Batch, Collocation, Part
 from pinnkit.solvers.windows import Window
 from pinnkit.train.gauss_newton import GaussNewton
+from pinnkit.train.parameters import flat_parameters
 
 __all__ = [
     "MOST_OF_REST",

@@ -33,8 +33,9 @@ from pinnkit.lower.residuals import compile_residuals, group_terms
 from pinnkit.lower.scales import FieldScale, estimate_field_scales
 from pinnkit.nn import MLP, zero_output
 from pinnkit.solvers.base import Env
-from pinnkit.solvers.collocation import Collocation, Group, Seam, flat_parameters, load_parameters
+from pinnkit.solvers.collocation import Collocation, Group, Seam
 from pinnkit.solvers.exact_conditions import ExactConditions, exact_conditions
+from pinnkit.train.parameters import flat_parameters, load_parameters
 
 __all__ = ["Window", "as_approximation", "network_size", "open_window"]
 

@@ -17,9 +17,10 @@ from pinnkit.errors import Status
 from pinnkit.solvers import causal_state
 from pinnkit.solvers.base import Env
 from pinnkit.solvers.causal_pinn import CausalPINN
-from pinnkit.solvers.collocation import Batch, flat_parameters, load_parameters
+from pinnkit.solvers.collocation import Batch
 from pinnkit.train.causality import causal_weights
 from pinnkit.train.gauss_newton import GaussNewton
+from pinnkit.train.parameters import flat_parameters, load_parameters
 from pinnkit.train.self_scaled_broyden import SelfScaledBroyden
 
 ROUNDOFF = 1e-12
