@@ -10,6 +10,7 @@ Never the normal equations: they would square the condition number.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,11 @@ class Affine(System):
 
     def __call__(self, z: Tensor) -> Tensor:
         return self.function(z) - self.rhs
+
+    @functools.cached_property
+    def size(self) -> Tensor:
+        """|b| of every sample."""
+        return norms(self.rhs)
 
 
 class AbstractKrylov(AbstractMethod, AbstractLinearSolver):
@@ -197,11 +203,12 @@ class CG(AbstractKrylov):
     def _started(self, system: System, z: Tensor, r: Tensor, **known: Tensor) -> State:
         # In units of its own size: squares of the residual neither overflow nor vanish. A power of two,
         # so that nothing else is rounded.
-        size = torch.exp2(torch.clamp(torch.frexp(norms(r)).exponent, min=-1000).to(r) - 1)
+        length = norms(r)
+        size = torch.exp2(torch.clamp(torch.frexp(length).exponent, min=-1000).to(r) - 1)
         unit = r / size[:, None]
         y = _preconditioned(system, unit)
         memory = (size, unit, y, (unit * y).sum(1))
-        return _residual_state(system, z, r, memory, **known)
+        return _residual_state(system, z, length, memory, **known)
 
     def step(self, system: System, state: State, tolerance: Tensor, left: Tensor) -> State:
         size, r, p, before = state.memory
@@ -210,16 +217,18 @@ class CG(AbstractKrylov):
         usable = (curvature > 0) & (before > 0)
         alpha = torch.where(usable, before / torch.where(usable, curvature, 1), 0)[:, None]
         z, r = state.z + (alpha * size[:, None]) * p, r - alpha * ap
-        ends = (norms(r) * size <= tolerance) & (left > 0)
+        length = norms(r)
+        ends = (length * size <= tolerance) & (left > 0)
         if bool(ends.any()):
             # The recursion's residual can be smaller than the true one: only that one counts at the
             # end, and the method starts anew where that is not small enough.
             r = torch.where(ends[:, None], -system(z) / size[:, None], r)
+            length = norms(r)
         y = _preconditioned(system, r)
         new = (r * y).sum(1)
         beta = torch.where(usable & ~ends, new / torch.where(usable, before, 1), 0)
         memory = (size, r, y + beta[:, None] * p, new)
-        return _residual_state(system, z, r * size[:, None], memory, stalled=~usable)
+        return _residual_state(system, z, length * size, memory, stalled=~usable)
 
 
 @final
@@ -250,7 +259,7 @@ class GMRES(AbstractKrylov):
 
     def init(self, system: System, z: Tensor) -> State:
         r = -system(z)
-        return _residual_state(system, z, r, r)
+        return _residual_state(system, z, norms(r), r)
 
     def step(self, system: System, state: State, tolerance: Tensor, left: Tensor) -> State:
         """One cycle; a sample whose residual is small enough gets zero vectors from then on."""
@@ -286,12 +295,14 @@ class GMRES(AbstractKrylov):
         new = -system(z)
         merit = norms(new)
         # A cycle that gains nothing repeats itself for ever.
-        return _residual_state(system, z, new, new, work=work, stalled=merit >= size)
+        return _residual_state(system, z, merit, new, work=work, stalled=merit >= size)
 
 
-def _residual_state(system: System, z: Tensor, r: Tensor, memory: Any, **known: Tensor) -> State:
-    size = norms(r)
-    scale = norms(system.rhs) if isinstance(system, Affine) else torch.zeros_like(size)
+def _residual_state(
+    system: System, z: Tensor, size: Tensor, memory: Any, **known: Tensor
+) -> State:
+    """The state of a residual of that size."""
+    scale = system.size if isinstance(system, Affine) else torch.zeros_like(size)
     return State.of(z, size, size, memory, scale=scale, **known)
 
 

@@ -64,8 +64,10 @@ def flattened(z: Tensor) -> Tensor:  # shapes: (B, ...) -> (B, n)
 
 
 def norms(z: Tensor) -> Tensor:  # shapes: (B, ...) -> (B,)
-    """Euclidean norms of the samples; scaled, so that squares neither overflow nor vanish."""
+    """Euclidean norms of the samples; squares neither overflow nor vanish."""
     flat = flattened(z)
+    if flat.dtype in (torch.float32, torch.float16, torch.bfloat16):
+        return torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64).to(flat.dtype)
     if flat.shape[1] == 0:
         return flat.new_zeros(len(flat))
     scale = flat.detach().abs().amax(1, keepdim=True)
