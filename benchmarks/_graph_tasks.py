@@ -52,17 +52,25 @@ BETTER = 2.0  # times, than the cubic, the encoder alone and GIN
 MODELS = {"GIN": GIN, "implicit": ImplicitGNN, "edge-free": EdgeFree}
 
 
-def rival(model: str, parameters: int, **kept: Any) -> Callable[..., nn.Module]:
-    """A builder for `ConvergentGraphSolver(network=)` of about that many parameters."""
+def rival(
+    model: str, parameters: int | Callable[[Any], int], **kept: Any
+) -> Callable[..., nn.Module]:
+    """A builder for `ConvergentGraphSolver(network=)` of about that many parameters, given the plan."""
     return functools.partial(_make, model, parameters, kept)
 
 
-def _make(model: str, parameters: int, kept: dict[str, Any], plan: Any, **rest: Any) -> nn.Module:
+def _make(
+    model: str,
+    parameters: int | Callable[[Any], int],
+    kept: dict[str, Any],
+    plan: Any,
+    **rest: Any,
+) -> nn.Module:
     def make(width: int) -> nn.Module:
         inputs = plan.node_inputs, plan.edge_inputs, plan.outputs
         return MODELS[model](*inputs, width=width, target=plan.of, **kept, **rest)
 
-    return matched(make, parameters)
+    return matched(make, parameters if isinstance(parameters, int) else parameters(plan))
 
 
 def tell(info: Any) -> None:

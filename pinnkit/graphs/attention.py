@@ -9,7 +9,8 @@ One layer, i the sender and j the receiver of arc e:
     z_e = [x_e; h_i; h_j],  x'_e = MLP_e(z_e),  s_e = MLP_a(z_e),
     t_e = softmax of s over the arcs into j,  g_j = sum or mean of t_e x'_e,  h'_j = MLP_n([g_j; h_j]).
 
-The activation also follows the last linear layer of each MLP.
+The activation also follows the last linear layer of each MLP. With `norm`, what a layer makes is normalised
+over the batch.
 References: park2022cgs.
 """
 
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from pinnkit.graphs.arcs import Arcs
+from pinnkit.graphs.standardise import BatchNorm
 from pinnkit.nn.layers import make_linear
 
 __all__ = ["ACTIVATIONS", "AGGREGATIONS", "AttentionEncoder", "AttentionLayer", "make_mlp"]
@@ -66,6 +68,7 @@ class AttentionLayer(nn.Module):
         hidden: Widths within its three MLPs.
         aggregation: "sum" or "mean" of the messages, or "max" of them column by column.
         last: Whether the activation follows the outputs, too.
+        norm: Normalise both outputs over the batch.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class AttentionLayer(nn.Module):
         activation: str = "leaky_relu",
         aggregation: str = "sum",
         last: bool = True,
+        norm: bool = False,
         generator: torch.Generator,
         dtype: torch.dtype = torch.float64,
     ) -> None:
@@ -97,16 +101,19 @@ class AttentionLayer(nn.Module):
         self.arc = mlp(joint, arc_outputs, last)
         self.score = mlp(joint, 1, True)
         self.node = mlp(arc_outputs + node_inputs, node_outputs, last)
+        kept: dict[str, Any] = {"dtype": dtype, "device": generator.device}
+        self.arc_norm = BatchNorm(arc_outputs, **kept) if norm else nn.Identity()
+        self.node_norm = BatchNorm(node_outputs, **kept) if norm else nn.Identity()
 
     def forward(self, arcs: Arcs, nodes: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
         joint = torch.cat([edges, nodes[arcs.senders], nodes[arcs.receivers]], 1)
-        edges = self.arc(joint)
+        edges = self.arc_norm(self.arc(joint))
         if self.aggregation == "max":
             gathered = arcs.largest(edges)
         else:
             messages = arcs.softmax(self.score(joint)) * edges
             gathered = arcs.sum(messages) if self.aggregation == "sum" else arcs.mean(messages)
-        return self.node(torch.cat([gathered, nodes], 1)), edges
+        return self.node_norm(self.node(torch.cat([gathered, nodes], 1))), edges
 
 
 @final
@@ -119,6 +126,7 @@ class AttentionEncoder(nn.Module):
         layers: Their number.
         width: Node and arc features between layers.
         open_end: Whether the last layer's outputs are linear (as published: False).
+        norm: Normalise what is between the layers over the batch.
         Others as in `AttentionLayer`.
     """
 
@@ -132,6 +140,7 @@ class AttentionEncoder(nn.Module):
         layers: int = 1,
         width: int = 64,
         open_end: bool = False,
+        norm: bool = False,
         generator: torch.Generator,
         **options: Any,
     ) -> None:
@@ -145,6 +154,7 @@ class AttentionEncoder(nn.Module):
                 *before,
                 *after,
                 last=not (open_end and k == layers - 1),
+                norm=norm and k < layers - 1,
                 generator=generator,
                 **options,
             )

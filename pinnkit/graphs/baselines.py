@@ -19,7 +19,7 @@ from pinnkit.graphs.arcs import Arcs
 from pinnkit.graphs.attention import ACTIVATIONS, make_mlp
 from pinnkit.graphs.network import Prior, check_target, decoder_inputs, edges_on_arcs
 from pinnkit.graphs.readout import Readout
-from pinnkit.graphs.standardise import Standardiser
+from pinnkit.graphs.standardise import BatchNorm, Standardiser
 from pinnkit.implicit.contraction import BoundedNorm
 from pinnkit.implicit.layers import fixed_point
 from pinnkit.implicit.record import Record
@@ -152,7 +152,7 @@ class GIN(_GraphModel):
             for _ in range(layers)
         )
         self.norms = nn.ModuleList(
-            nn.BatchNorm1d(width, **kept) if norm else nn.Identity() for _ in range(layers)
+            BatchNorm(width, **kept) if norm else nn.Identity() for _ in range(layers)
         )
         self.eps = nn.Parameter(torch.zeros(layers, **kept))  # type: ignore[arg-type]
 

@@ -6,6 +6,8 @@ Next  `solvers.ConvergentGraphSolver` trains it from a declaration; as a module 
 
     (b, a) = encoder(features),   A = weights from a,   h = gamma A h + b,   y = decoder(h),
 
+and of whole graphs y = decoder(sum of MLP(h_i)) where a node decoder is asked for;
+
 one operator per head, each a contraction by gamma whatever the weights: the solution exists, is unique
 and can be certified. What the encoder sees of a few hops the fixed point carries across the graph.
 References: park2022cgs.
@@ -30,7 +32,7 @@ from pinnkit.graphs.operator import (
     eliminate_held,
 )
 from pinnkit.graphs.readout import Readout
-from pinnkit.graphs.standardise import Standardiser
+from pinnkit.graphs.standardise import BatchNorm, Standardiser
 from pinnkit.implicit.iteration import AbstractMethod
 from pinnkit.implicit.record import Record
 from pinnkit.nn.layers import make_linear
@@ -63,6 +65,11 @@ class ConvergentGraphNetwork(nn.Module):
         heads: Fixed points solved beside each other (M).
         layers, width, hidden, activation, aggregation: Of the encoder, see `AttentionEncoder`.
         decoder: Hidden widths of the decoder.
+        node_decoder: For whole graphs: hidden widths of an MLP that each node's states pass before they are
+            gathered, so that nodes in one state can be told from nodes in another and be counted. (): the
+            states themselves are gathered, of which a sum says no more than that of b, weighted.
+        norm: Normalise between layers of the encoder and before the readout, over the batch; for
+            training sets of many graphs.
         normalisation: Of the weights, see `contracting_weights`.
         leak: Learn a loss per head at each node, with "softmax" and "conductance".
         factor, learned, largest: Of the contraction, see `ContractionFactor`; factor=0 cuts the edges
@@ -96,6 +103,8 @@ class ConvergentGraphNetwork(nn.Module):
         activation: str = "leaky_relu",
         aggregation: str = "sum",
         decoder: Sequence[int] = (64, 32),
+        node_decoder: Sequence[int] = (),
+        norm: bool = False,
         normalisation: str = "degree",
         leak: bool = False,
         factor: float = 0.5,
@@ -141,12 +150,23 @@ class ConvergentGraphNetwork(nn.Module):
             hidden=hidden,
             activation=activation,
             aggregation=aggregation,
+            norm=norm,
             generator=generator,
             dtype=dtype,
         )
         self.factor = ContractionFactor(heads, factor, learned=learned, largest=largest, **kept)
         self.leak = nn.Parameter(torch.full((heads,), -2.0, **kept)) if leak else None
         inputs = decoder_inputs(target, heads + priors, edge_inputs)
+        self.node_decoder = None
+        if node_decoder:
+            if target != "graph":
+                raise ValueError(
+                    f"node_decoder= is for target='graph', not {target!r}: decoder= is what nodes pass"
+                )
+            sizes = (inputs, *node_decoder, inputs)
+            self.node_decoder = make_mlp(sizes, activation, generator, dtype, last=True)
+            if norm:
+                self.node_decoder.append(BatchNorm(inputs, **kept))
         self.decoder = make_mlp(
             (inputs, *decoder, outputs), activation, generator, dtype, last=False
         )
@@ -239,7 +259,7 @@ class ConvergentGraphNetwork(nn.Module):
             count = arcs.n_edges
             edges = edges[:count]
             return torch.cat([h[arcs.senders[:count]], h[arcs.receivers[:count]], edges], 1)
-        return self.readout(arcs, h)
+        return self.readout(arcs, h if self.node_decoder is None else self.node_decoder(h))
 
 
 def edges_on_arcs(arcs: Arcs, edges: Tensor) -> Tensor:  # shapes: (E, b) or (A, b) -> (A, b)

@@ -1,7 +1,8 @@
 """Features of size one: what mean and spread the training set had, kept in the module.
 
-In    columns of features in any units, over the training set.
-Out   `Standardiser`: a module whose buffers go into files and onto devices with the weights.
+In    columns of features in any units, over the training set; features within a network, over a batch.
+Out   `Standardiser`: a module whose buffers go into files and onto devices with the weights;
+      `BatchNorm`: the same between layers, learned on the way.
 Next  `graphs.network` looks at the world through it.
 
 Conductances of pore networks are 1e-13 in SI units and spread over decades: a network that takes them
@@ -15,7 +16,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Standardiser"]
+__all__ = ["BatchNorm", "Standardiser"]
 
 DECADE = 10.0  # ratio of the largest to the smallest value from which a logarithm is considered
 FURTHEST = 20.0  # standard deviations; what lies beyond is held there
@@ -103,6 +104,21 @@ class Standardiser(nn.Module):
     def back(self, z: Tensor) -> Tensor:
         """The values that standardise to z, for columns without logarithm."""
         return z * self.spread + self.mean
+
+
+@final
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of rows (nodes or arcs), also where a batch has only one or none of them.
+
+    A single row has no spread: it is treated as in use, by what training has seen so far.
+    References: ioffe2015batch.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and len(input) < 2:
+            mean, var = self.running_mean, self.running_var
+            return nn.functional.batch_norm(input, mean, var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
 
 
 def _skewness(x: Tensor) -> Tensor:

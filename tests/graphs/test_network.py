@@ -19,6 +19,7 @@ from pinnkit.graphs import (
     count_parameters,
     matched,
 )
+from pinnkit.nn.layers import make_linear
 from tests.graphs.shapes import ITERATIVE, ROUNDOFF, normal, some_arcs
 
 
@@ -224,7 +225,49 @@ def test_implicit_network_contracts():
     assert record.converged.all()
 
 
+def whole_graphs(**options) -> ConvergentGraphNetwork:
+    return ConvergentGraphNetwork(
+        2, 1, 2, target="graph", heads=4, layers=2, node_decoder=(8,), norm=True, factor=0.5,
+        generator=generator(), **options,
+    )  # fmt: skip
+
+
+def test_normalised_network_does_not_look_at_batch_mates_in_use():
+    """While it is trained it does; a graph with one node, and one without arcs, pass either way."""
+    both, alone = some_arcs(sizes=(7, 1)), some_arcs(sizes=(1,))
+    network = whole_graphs(solver=None, rtol=1e-13)
+    nodes, arcs = normal(0, 8, 2), normal(1, both.n_arcs, 1)
+    learning = network(both, nodes, arcs)[0]
+    single = network(alone, nodes[7:], normal(1, alone.n_arcs, 1))[0]
+    assert torch.isfinite(learning).all() and torch.isfinite(single).all()
+    network.eval()
+    together = network(both, nodes, arcs)[0]
+    assert not torch.allclose(together, learning)
+    found = network(alone, nodes[7:], arcs[both.senders == 7])[0]
+    torch.testing.assert_close(found, together[1:], rtol=1e-11, atol=1e-12)
+
+
+def test_node_decoder_tells_two_kinds_of_nodes_from_their_mean():
+    """Without arcs, sums of the states are linear in features if b is: only decoded nodes can be counted."""
+    extremes, middle = torch.tensor([[1.0], [-1.0]]), torch.zeros(2, 1)
+    arcs = Arcs(torch.tensor([], dtype=torch.int64), torch.tensor([], dtype=torch.int64), 2)
+    edges = torch.zeros(0, 1, dtype=torch.float64)
+    apart = []
+    for inner in ((), (8,)):
+        network = ConvergentGraphNetwork(
+            1, 1, target="graph", heads=3, node_decoder=inner, skip=True, generator=generator()
+        )
+        # b linear in [what arcs bring; x]
+        network.encoder.layers[0].node = make_linear(3 + 1, 3, generator(), torch.float64)
+        found = [network(arcs, x.double(), edges)[0] for x in (extremes, middle)]
+        apart.append(float((found[0] - found[1]).detach().abs().max()))
+    assert apart[0] < 1e-14
+    assert apart[1] > 1e-3
+
+
 def test_mistakes_are_named():
+    with pytest.raises(ValueError, match=r"node_decoder= is for target='graph', not 'node'"):
+        ConvergentGraphNetwork(1, 1, node_decoder=(8,), generator=generator())
     with pytest.raises(ValueError, match="target='nodes' must be one of node, edge, graph"):
         ConvergentGraphNetwork(1, 1, target="nodes", generator=generator())
     with pytest.raises(ValueError, match="source='b' must be one of plain, mean, message"):
