@@ -48,18 +48,23 @@ def formula_error(problem: Any, formulas: dict[Any, sp.Expr], seed: int) -> floa
     system = problem.system.remake(
         equations=[e.xreplace(written) for e in problem.system.equations]
     )
-    sol = system.solve(pk.NeuralODE(), seed=seed, verify=False, time_limit=20)
+    sol = system.solve(pk.NeuralODE(), seed=seed, verify=False, time_limit=None)
     times = np.linspace(0, 2 * problem.T, 801)
     truth, found = problem.truth(times), sol(t=times, extrapolate=True)
     off = np.stack([found["prey"], found["predator"]], axis=1) - truth
     return float(np.sqrt((off**2).mean(0) / (truth**2).mean(0)).max())
 
 
-def run(seed: int, points: int) -> dict[str, Any]:
+def name_of(points: int, expansion: int | None) -> str:
+    return f"{points} points" + ("" if expansion is None else f", degree {expansion}")
+
+
+def run(seed: int, points: int, expansion: int | None) -> dict[str, Any]:
     """One noise seed, which is the training's, too."""
     problem = MissingInteraction(seed=seed, points=points)
     began = time.process_time()
-    sol = problem.solve(seed=seed, time_limit=None)
+    solver = pk.NeuralODE(expansion=expansion)
+    sol = problem.solve(solver, seed=seed, time_limit=None)
     seconds = time.process_time() - began
     times = np.linspace(0, 2 * problem.T, 801)
     truth = problem.truth(times)
@@ -74,7 +79,7 @@ def run(seed: int, points: int) -> dict[str, Any]:
     formulas = {term: sol.read(term, LIBRARY) for term in (problem.eaten, problem.gained)}
     meeting = prey * predator
     return {
-        "case": f"{points} points",
+        "case": name_of(points, expansion),
         "seed": seed,
         "inside": error(inside),
         "double": error(times >= 0),
@@ -103,14 +108,14 @@ def show(runs: list[dict[str, Any]]) -> None:
         for r in runs
     ]
     headers = [
-        "seed", "networks, to T", "to 2 T", "eaten", "gained", "formula, to 2 T",
+        "seed", "learned, to T", "to 2 T", "eaten", "gained", "formula, to 2 T",
         "steps", "restarts", "CPU s",
     ]  # fmt: skip
     print_table(headers, rows)
     read = sum(r["alone"] for r in runs)
     print(f"{read} of {len(runs)} read as prey*predator alone")
     for what, errors in (
-        ("networks", [max(r["double"]) for r in runs]),
+        ("learned", [max(r["double"]) for r in runs]),
         ("formula", [r["formula"] for r in runs]),
     ):
         kept = sum(e <= BAR for e in errors)
@@ -124,18 +129,26 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--points", type=int, default=MissingInteraction().points)
+    parser.add_argument("--degree", type=int, default=2, help="of the polynomial; -1 for none")
     parser.add_argument("--out", type=pathlib.Path, default=None)
     parser.add_argument("--stored", type=pathlib.Path, default=None)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    expansion = None if args.degree < 0 else args.degree
     if args.stored is not None:
         lines = args.stored.read_text().splitlines()
         stored = {(r["case"], r["seed"]): r for r in map(json.loads, filter(None, lines))}
-        show([r for (case, _), r in sorted(stored.items()) if case == f"{args.points} points"])
+        show(
+            [
+                r
+                for (case, _), r in sorted(stored.items())
+                if case == name_of(args.points, expansion)
+            ]
+        )
     else:
         with measured("The missing interaction of Lotka-Volterra"):
             found = []
             for s in args.seeds:
-                found.append(run(s, args.points))
+                found.append(run(s, args.points, expansion))
                 report(found[-1], args.out)
             show(found)

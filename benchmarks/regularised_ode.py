@@ -49,13 +49,13 @@ def spiral_series(n: int, seed: int) -> pk.IrregularSeries:
     rng = np.random.default_rng(seed)
     angle, radius = rng.uniform(0, 2 * np.pi, n), rng.uniform(1, 1.6, n)
     starts = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    times = np.linspace(0, 3, 30)
+    times = np.linspace(0, 1, 30)
 
     def rates(_: float, z: np.ndarray) -> np.ndarray:
         a, b = z.reshape(2, -1) ** 3
         return np.concatenate([-0.1 * a + 2 * b, -2 * a - 0.1 * b])
 
-    run = solve_ivp(rates, (0, 3), starts.T.ravel(), t_eval=times, rtol=1e-8, atol=1e-10)
+    run = solve_ivp(rates, (0, 1), starts.T.ravel(), t_eval=times, rtol=1e-8, atol=1e-10)
     orbit = run.y.reshape(2, n, -1).transpose(1, 2, 0)
     # Only the start is seen: the first row is repeated.
     return pk.IrregularSeries(times, np.repeat(starts[:, None], 30, 1), targets=list(orbit))
@@ -76,21 +76,19 @@ def power_series(data: pathlib.Path) -> tuple[pk.IrregularSeries, pk.IrregularSe
     return train, test
 
 
+# Weights were chosen on seed 100, for unbiased sampling, among 0.03, 0.042, 0.06, 0.15 and 1 for the spiral.
 CASES: dict[str, dict[str, Any]] = {
-    "spiral": {"dim": 8, "width": 32, "epochs": 60, "weight": 10.0, "tol": 1e-6, "time": False},
     "ItalyPowerDemand": {
-        "dim": 24,
-        "width": 32,
-        "epochs": 40,
-        "weight": 10.0,
-        "tol": 1e-6,
-        "time": True,
+        "dim": 24, "width": 32, "epochs": 12, "weight": 10.0, "tol": 1e-6, "time": True,
     },
-}
+    "spiral": {
+        "dim": 8, "width": 32, "epochs": 150, "weight": 0.035, "tol": 1e-6, "time": False,
+    },
+}  # fmt: skip
 
 
 def run(
-    case: str, sampling: str, seed: int, data: pathlib.Path | None, weight: float
+    case: str, sampling: str, seed: int, data: pathlib.Path | None, weight: float, epochs: int
 ) -> dict[str, Any]:
     """Train once; count a prediction's evaluations on the test set."""
     knobs = CASES[case]
@@ -111,8 +109,8 @@ def run(
         method=DormandPrince(rtol=knobs["tol"], atol=knobs["tol"]),
         width=knobs["width"],
         depth=2,
-        epochs=knobs["epochs"],
-        patience=knobs["epochs"],
+        epochs=epochs,
+        patience=epochs,
         batch=64,
         lr=5e-3,
         samples=1,
@@ -136,6 +134,7 @@ def run(
         "sampling": sampling,
         "seed": seed,
         "weight": weight if by else 0.0,
+        "epochs": epochs,
         "evaluations": walked.evaluations,
         "score": sol.score(test),
         "seconds": seconds,
@@ -189,8 +188,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--case", action="append", choices=sorted(CASES))
     parser.add_argument("--sampling", action="append", choices=SAMPLINGS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--weight", type=float, default=None, help="instead of the case's own")
+    parser.add_argument("--epochs", type=int, default=None, help="instead of the case's own")
     parser.add_argument("--data", type=pathlib.Path, default=None)
     parser.add_argument("--out", type=pathlib.Path, default=None)
     parser.add_argument("--stored", type=pathlib.Path, default=None)
@@ -200,11 +200,17 @@ if __name__ == "__main__":
         show([json.loads(line) for line in args.stored.read_text().splitlines() if line])
     else:
         with measured("Regularised neural ordinary equations"):
-            found = []
-            for name in args.case or [c for c in CASES if c == "spiral" or args.data is not None]:
-                for s in args.seeds:
+            lines = args.out.read_text().splitlines() if args.out and args.out.exists() else []
+            found = [json.loads(line) for line in lines if line]
+            done = {(r["case"], r["sampling"], r["seed"]) for r in found}
+            for s in args.seeds:
+                for name in args.case or [c for c in CASES if c == "spiral" or args.data]:
+                    knobs = CASES[name]
+                    weight = knobs["weight"] if args.weight is None else args.weight
+                    epochs = knobs["epochs"] if args.epochs is None else args.epochs
                     for kind in args.sampling or SAMPLINGS:
-                        weight = CASES[name]["weight"] if args.weight is None else args.weight
-                        found.append(run(name, kind, s, args.data, weight))
+                        if (name, kind, s) in done:
+                            continue
+                        found.append(run(name, kind, s, args.data, weight, epochs))
                         report(found[-1], args.out)
             show(found)

@@ -41,11 +41,12 @@ system = pk.PDESystem(
 )
 
 # %% 3. Learn. A law found in data has no error to check: `ok` is None, and says why.
-sol = system.solve(seed=0)
+sol = system.solve(pk.NeuralODE(expansion=2), seed=0)
 print(sol)
 assert sol.ok is None
 
-# %% 4. Inside the horizon it fits; twice as far the networks are asked where nothing was seen, which may go well or not.
+# %% 4. Inside the horizon it fits; twice as far it is asked where nothing was seen, which is why a term is a polynomial beside a
+# network: of the polynomial few monomials are left, and of the network what they do not say.
 ahead = sol(t=far, extrapolate=True)
 truth = orbit(far)
 
@@ -58,7 +59,7 @@ def error(found: dict[str, np.ndarray], until: float) -> float:
 
 
 inside, beyond = error(ahead, end), error(ahead, far[-1])
-print(f"networks: error {100 * inside:.1f} % to the horizon, {100 * beyond:.1f} % to twice that")
+print(f"learned: error {100 * inside:.1f} % to the horizon, {100 * beyond:.1f} % to twice that")
 assert inside < 0.05
 
 # %% 5. Read what was learned: of six candidates one is left, twice the same.
@@ -76,7 +77,7 @@ final = written.solve(pk.NeuralODE(), seed=0, verify=False)
 print(f"a = {final.parameters[a]}, b = {final.parameters[b]}")
 known = final(t=far, extrapolate=True)
 print(f"formula: error {100 * error(known, far[-1]):.1f} % to twice the horizon")
-assert error(known, far[-1]) < min(0.03, beyond)
+assert error(known, far[-1]) < 0.03
 
 # %% 7. Pictures.
 figure = Figure(figsize=(11, 4), layout="constrained")
@@ -84,7 +85,7 @@ left, right = figure.subplots(1, 2, width_ratios=[2, 1])
 left.axvspan(end, far[-1], color="0.95")
 for name, line, points, colour in zip("xy", truth, seen, ("tab:blue", "tab:red"), strict=True):
     left.plot(far, line, color=colour, lw=4, alpha=0.25, label=f"{name}, truth")
-    left.plot(far, ahead[name], color=colour, lw=1, ls=":", label=f"{name}, networks")
+    left.plot(far, ahead[name], color=colour, lw=1, ls=":", label=f"{name}, learned")
     left.plot(far, known[name], color=colour, lw=1, label=f"{name}, formula")
     left.plot(times, points, ".", color=colour, ms=3)
 left.set(xlabel="t", ylim=(0, 1.3 * truth.max()), title="learned to t = 5, predicted beyond")

@@ -18,6 +18,7 @@ from pinnkit.nn.networks import (
     Sum,
     zero_output,
 )
+from pinnkit.nn.polynomial import Polynomial
 
 __all__ = [
     "FNO",
@@ -32,6 +33,7 @@ __all__ = [
     "ModifiedMLP",
     "PeriodicFeatures",
     "PirateNet",
+    "Polynomial",
     "Product",
     "RandomFourierFeatures",
     "Select",

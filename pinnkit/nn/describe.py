@@ -23,6 +23,7 @@ from pinnkit.nn.networks import (
     SideBySide,
     Sum,
 )
+from pinnkit.nn.polynomial import Polynomial
 
 __all__ = ["describe", "rebuild"]
 
@@ -44,11 +45,11 @@ def describe(network: nn.Module) -> dict[str, Any]:
         for key in ("periods", "harmonics"):  # JSON keys are strings
             config[key] = {str(c): v for c, v in config[key].items()}  # type: ignore[union-attr]
         return {"class": name, "arguments": config}
-    if type(network) is _DRAWN.get(name):
+    if type(network) is _DRAWN.get(name) or type(network) is Polynomial:
         return {"class": name, "arguments": dict(network.config)}  # type: ignore[arg-type]
     raise TypeError(
         f"{type(network).__qualname__} cannot be written to a file: only networks of pinnkit.nn can "
-        f"({', '.join(sorted([*_DRAWN, *_COMPOSED, 'PeriodicFeatures', 'Select']))}). "
+        f"({', '.join(sorted([*_DRAWN, *_COMPOSED, 'PeriodicFeatures', 'Polynomial', 'Select']))}). "
         "Save its state_dict yourself."
     )
 
@@ -72,6 +73,8 @@ def rebuild(
             for key in ("periods", "harmonics"):
                 arguments[key] = {int(c): v for c, v in arguments[key].items()}
             return PeriodicFeatures(**arguments, dtype=dtype, device=device)
+        if name == "Polynomial":
+            return Polynomial(**arguments, dtype=dtype, device=device)
         if name in _DRAWN:
             generator = torch.Generator(device=device)
             return _DRAWN[name](**arguments, generator=generator, dtype=dtype)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pinnkit.nn.layers import FactorisedLinear, make_activation, make_linear
+from pinnkit.nn.polynomial import Polynomial
 
 __all__ = [
     "MLP",
@@ -310,6 +311,9 @@ def zero_output(network: nn.Module) -> bool:
         return zero_output(network.parts[0 if isinstance(network, Product) else -1])
     if isinstance(network, Select):
         return zero_output(network.part)
+    if isinstance(network, Polynomial):
+        nn.init.zeros_(network.coefficients)
+        return True
     if not isinstance(network, (MLP, ModifiedMLP, PirateNet)):
         return False
     last = network.layers[-1] if isinstance(network, MLP) else network.last

@@ -20,13 +20,22 @@ from torch import Tensor, nn
 from pinnkit.errors import Status, UnsupportedProblemError
 from pinnkit.ir.ordinary_form import ordinary_form
 from pinnkit.lower.ordinary import OrdinaryModule, compile_observed, find_gauges
-from pinnkit.nn import MLP
-from pinnkit.nn.networks import zero_output
+from pinnkit.nn import zero_output
 from pinnkit.solution.trajectory_approximation import TrajectoryApproximation
 from pinnkit.solvers.base import AbstractSolver, Answer, Env, graph_refusal
 from pinnkit.solvers.neural_ode_data import FirstGuess, first_guess
 from pinnkit.solvers.neural_ode_evidence import Evidence, weigh
 from pinnkit.solvers.neural_ode_shooting import Observed, Shooting
+from pinnkit.solvers.neural_ode_terms import (
+    begin_again,
+    first_precisions,
+    group_of_parameters,
+    kept_of,
+    make_term,
+    measure_expansions,
+    spread_precisions,
+    strike_out,
+)
 from pinnkit.train.gauss_newton import GaussNewton
 from pinnkit.train.residual_model import Memory
 
@@ -42,9 +51,6 @@ LOST = (
     2.0  # noise found over noise seen in second differences, beyond which a fit is a local minimum
 )
 RESTARTS = 2
-# First precision of the weights. Segments hardly feel how a law changes across the trajectory; one long
-# segment does, and a law that spreads neighbouring trajectories cannot be fitted there any more.
-SMOOTH = 10.0
 NOTHING = 1e-9  # loss that is rounding: a billionth of what one observation off by its noise adds
 REFUSALS = 4  # steps in a row that the optimiser refused
 
@@ -73,6 +79,7 @@ class NeuralODEState:
             "length": self.length,
             "sigmas": list(self.sigmas),
             "precisions": self.precisions.clone(),
+            "kept": [k.clone() for k in kept_of(self.module)],
             "memory": dict(self.memory),
             "counts": [
                 self.tried,
@@ -88,6 +95,8 @@ class NeuralODEState:
         like = self.memory["theta"]
         self.length, self.sigmas = int(state["length"]), [float(s) for s in state["sigmas"]]
         self.precisions = state["precisions"].to(like)
+        for own, stored in zip(kept_of(self.module), state["kept"], strict=True):
+            own.copy_(stored)
         self.memory = {
             k: v.to(like) if isinstance(v, Tensor) else v for k, v in state["memory"].items()
         }
@@ -111,6 +120,9 @@ class NeuralODE(AbstractSolver):
     Args:
         width, depth: Hidden layers of the networks of neural terms that have none of their own.
         activation: Theirs.
+        expansion: Degree of a polynomial beside each of them, of which few monomials are kept. Predicts far
+            beyond the observations where the law is such a polynomial, and can miss one that is not.
+            None for networks alone.
         steps: RK4 steps over the training span at least; between observations at least one.
         growth: Segments merged at a time.
         seam: Jump between segments, relative to the state's size, that counts as one standard deviation.
@@ -126,6 +138,7 @@ class NeuralODE(AbstractSolver):
     width: int = 8
     depth: int = 1
     activation: str = "tanh"
+    expansion: int | None = None
     steps: int = 100
     growth: int = 3
     seam: float = 0.02
@@ -152,6 +165,12 @@ class NeuralODE(AbstractSolver):
             or not isinstance(value, int)
             or value < 1
         ]
+        if self.expansion is not None and (
+            isinstance(self.expansion, bool)
+            or not isinstance(self.expansion, int)
+            or self.expansion < 0
+        ):
+            faults.append(f"expansion={self.expansion!r} must be a degree, 0 or more, or None")
         if not isinstance(self.growth, int) or self.growth < 2:
             faults.append(f"growth={self.growth!r} must be an integer of at least 2")
         if not self.seam > 0:
@@ -185,23 +204,25 @@ class NeuralODE(AbstractSolver):
         form = ordinary_form(nf)
 
         def build(inputs: int, outputs: int) -> nn.Module:
-            return MLP(
-                inputs, outputs, self.width, self.depth, activation=self.activation,
-                generator=env.generator, dtype=env.dtype,
+            return make_term(
+                inputs, outputs, width=self.width, depth=self.depth, activation=self.activation,
+                expansion=self.expansion, generator=env.generator, dtype=env.dtype,
             )  # fmt: skip
 
         module = OrdinaryModule(form, build, dtype=env.dtype).to(env.device)
         for net in module.nets.values():
             zero_output(net)  # no term at first: the equation as far as it is written down
         guess = first_guess(nf, form, dtype=env.dtype, device=env.device)
-        for name, gauge in find_gauges(module, guess.grid, guess.states, guess.rates).items():
+        gauges = find_gauges(module, guess.grid, guess.states, guess.rates)
+        for name, gauge in gauges.items():
             module.set_gauge(name, gauge)
+        measure_expansions(module, gauges, guess.grid, guess.states)
         state = NeuralODEState(
             module,
             guess,
             1,
             list(guess.sigmas),
-            torch.full((len(module.nets),), SMOOTH).to(guess.grid),
+            first_precisions(module),
             {},
             env.generator,
         )
@@ -262,28 +283,29 @@ class NeuralODE(AbstractSolver):
         names = group_of_parameters(state.module)
         theta, declared = state.memory["theta"], state.guess.declared
         found = weigh(shooting, theta, names, declared, state.precisions)
+        # How large a weight's prior is means nothing any more where no weight is determined.
+        moved = (found.precisions / state.precisions).log().abs() * found.determined.clamp(max=1)
         change = max(
             [abs(math.log(a / b)) for a, b in zip(found.sigmas, state.sigmas, strict=True)]
-            + (found.precisions / state.precisions).log().abs().tolist(),
+            + moved.tolist(),
             default=0.0,
         )
         state.sigmas, state.precisions, state.evidence = found.sigmas, found.precisions, found
-        state.done = change < SETTLED or state.rounds >= LAST_ROUNDS
+        count = sum(len(o.values) for o in shooting.observed)
+        struck, state.memory["theta"] = strike_out(state.module, theta, found.covariance, count)
+        if struck:
+            state.precisions[struck], state.rounds = 1.0, state.rounds - 1
+        state.done = not struck and (change < SETTLED or state.rounds >= LAST_ROUNDS)
         if state.done and is_lost(state) and state.restarts < RESTARTS:
             self._restart(state)
 
     def _restart(self, state: NeuralODEState) -> None:
         """From the observations again with other weights: the best fit of these was a local minimum."""
         log.info("NeuralODE: the fit missed the observations, beginning again with other weights")
-        for name, net in state.module.nets.items():
-            if isinstance(net, MLP):
-                config = dict(net.config)
-                fresh = MLP(**config, generator=state.generator, dtype=state.guess.grid.dtype)
-                zero_output(fresh)
-                state.module.nets[name] = fresh.to(state.guess.grid.device)
+        begin_again(state.module, state.generator)
         state.length, state.rounds, state.restarts, state.done = 1, 0, state.restarts + 1, False
         state.sigmas = list(state.guess.sigmas)
-        state.precisions = torch.full_like(state.precisions, SMOOTH)
+        state.precisions = first_precisions(state.module)
         first = self._shooting(state).theta(flat(state.module), state.guess.states)
         state.memory = self.optimiser.init(first)
 
@@ -332,20 +354,3 @@ def is_lost(state: NeuralODEState) -> bool:
 def flat(module: nn.Module) -> Tensor:
     """All parameters as one vector."""
     return nn.utils.parameters_to_vector(module.parameters()).detach().clone()
-
-
-def group_of_parameters(module: OrdinaryModule) -> Tensor:  # shape: (P,), integers
-    """Which network each entry of the vector belongs to; -1 for unknown numbers."""
-    place = {name: k for k, name in enumerate(module.nets)}
-    parts = []
-    for name, p in module.named_parameters():
-        owner = place[name.split(".")[1]] if name.startswith("nets.") else -1
-        parts.append(torch.full((p.numel(),), owner, device=p.device))
-    return torch.cat(parts)
-
-
-def spread_precisions(module: OrdinaryModule, precisions: Tensor) -> Tensor:  # shape: (P,)
-    """The precision of every entry's prior, 0 for unknown numbers."""
-    group = group_of_parameters(module)
-    padded = torch.cat([precisions, precisions.new_zeros(1)])
-    return padded[group]  # -1 is the last

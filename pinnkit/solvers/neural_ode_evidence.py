@@ -43,13 +43,15 @@ class Evidence:
     Args:
         sigmas: Standard deviation of each set of observations.
         precisions: Of each network's prior, (groups,).
-        effective: Number of parameters the observations determine.
+        determined: Weights of each group the observations determine, gamma_g.
+        effective: Their number, of all parameters.
         deviations: Posterior standard deviation of every number and weight, (P,).
         covariance: Of all unknowns, theta's order.
     """
 
     sigmas: list[float]
     precisions: Tensor
+    determined: Tensor
     effective: float
     deviations: Tensor
     covariance: Tensor
@@ -67,7 +69,7 @@ def weigh(
     Args:
         shooting: The residuals; its weights are those now in force.
         theta: The minimum.
-        group: Network of each parameter, -1 for none.
+        group: Precision of each parameter, -1 for none.
         declared: Standard deviations the user gave, which stay.
         precisions: Now in force.
     """
@@ -78,6 +80,7 @@ def weigh(
     covariance = torch.linalg.inv(hessian)
     weights, _ = shooting.split(theta)
     new, effective = precisions.clone(), float((group < 0).sum())
+    determined = torch.zeros_like(precisions)
     for g in range(len(precisions)):
         own = (group == g).nonzero()[:, 0]
         trace = float(covariance.diagonal()[own].sum())
@@ -86,6 +89,7 @@ def weigh(
         found = gamma / max(size, 1e-12)
         low, high = float(precisions[g]) / LARGEST_STEP, float(precisions[g]) * LARGEST_STEP
         new[g] = min(max(found, low, LEAST), high, MOST)
+        determined[g] = gamma
         effective += gamma
     sigmas, begin = [], 0
     for o, given in zip(shooting.observed, declared, strict=True):
@@ -101,4 +105,4 @@ def weigh(
             sigmas.append(max(o.sigma * math.sqrt(squares / freedom), least))
         begin = end
     deviations = covariance.diagonal()[: shooting.weights].clamp_min(0).sqrt()
-    return Evidence(sigmas, new, effective, deviations, covariance)
+    return Evidence(sigmas, new, determined, effective, deviations, covariance)

@@ -20,18 +20,21 @@ References: bock1983 (multiple shooting for parameters), turan2022multiple (for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from pinnkit.lower.expressions import Compiled
 from pinnkit.lower.ordinary import OrdinaryModule
 
 __all__ = ["Observed", "Shooting"]
+
+Rate = Callable[[Tensor, Tensor], Tensor]
 
 
 @final
@@ -78,6 +81,7 @@ class Shooting:
         seam: float,
     ) -> None:
         self.module, self.grid, self.observed = module, grid, list(observed)
+        self._own = copy.deepcopy(module).requires_grad_(False)
         self.sizes, self.start = sizes, start
         self.intervals = len(grid) - 1
         self.length = min(length, self.intervals)
@@ -183,27 +187,26 @@ class Shooting:
         return walk[segment, step]
 
     def _simulate(self, weights: Tensor, nodes: Tensor) -> Tensor:
-        named = self._named(weights)
+        """Without gradient: (segments, length + 1, d)."""
+        # Weights are put into a module once: functional_call per stage would take most of the time.
+        nn.utils.vector_to_parameters(weights, self._own.parameters())
         y, walk = nodes, [nodes]
         for j in range(self.length):
-            y = self._flow(named, self._left[:, j], self._width[:, j], y)
+            y = self._flow(self._own, self._left[:, j], self._width[:, j], y)
             walk.append(y)
         return torch.stack(walk, dim=1)
 
-    def _flow(self, named: dict[str, Tensor], t: Tensor, width: Tensor, y: Tensor) -> Tensor:
+    def _flow(self, rate: Rate, t: Tensor, width: Tensor, y: Tensor) -> Tensor:
         """Phi for a batch: r steps of RK4 over `width` from t."""
         h = (width / self.substeps)[:, None]
         for k in range(self.substeps):
             s = t + k * h[:, 0]
-            k1 = self._rate(named, s, y)
-            k2 = self._rate(named, s + 0.5 * h[:, 0], y + 0.5 * h * k1)
-            k3 = self._rate(named, s + 0.5 * h[:, 0], y + 0.5 * h * k2)
-            k4 = self._rate(named, s + h[:, 0], y + h * k3)
+            k1 = rate(s, y)
+            k2 = rate(s + 0.5 * h[:, 0], y + 0.5 * h * k1)
+            k3 = rate(s + 0.5 * h[:, 0], y + 0.5 * h * k2)
+            k4 = rate(s + h[:, 0], y + h * k3)
             y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
         return y
-
-    def _rate(self, named: dict[str, Tensor], t: Tensor, y: Tensor) -> Tensor:
-        return functional_call(self.module, named, (t, y))
 
     def _named(self, weights: Tensor) -> dict[str, Tensor]:
         parts = weights.split([s.numel() for s in self._shapes])
@@ -214,7 +217,12 @@ class Shooting:
         n, length, d = self.segments, self.length, len(self.sizes)
 
         def one(w: Tensor, t: Tensor, width: Tensor, y: Tensor) -> Tensor:
-            return self._flow(self._named(w), t[None], width[None], y[None])[0]
+            named = self._named(w)
+
+            def rate(s: Tensor, z: Tensor) -> Tensor:
+                return functional_call(self.module, named, (s, z))
+
+            return self._flow(rate, t[None], width[None], y[None])[0]
 
         slopes: Any = vmap(jacrev(one, argnums=(0, 3)), in_dims=(None, 0, 0, 0))
         flat = walk[:, :-1].reshape(-1, d)

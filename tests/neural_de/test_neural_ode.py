@@ -61,7 +61,7 @@ def two_fields(start: bool) -> pk.PDESystem:
 def test_rows_are_the_jacobian(length, start):
     """Of all kinds of rows, against reverse mode through the whole simulation."""
     problem = two_fields(start)
-    solver = pk.NeuralODE(width=3, depth=1, steps=4)
+    solver = pk.NeuralODE(width=3, depth=1, steps=4, expansion=2)
     state = state_of(problem, solver)
     state.length = length
     shooting = solver._shooting(state)
@@ -257,8 +257,8 @@ def test_refusals():
     assert "lower derivatives" in (solver.supports(fast) or "")
     square = pk.PDESystem([y.diff(t) ** 2 - gamma], domain, [seen])
     assert "cannot be solved for" in (solver.supports(square) or "")
-    with pytest.raises(ValueError, match=r"growth=1 .*seam=-1"):
-        pk.NeuralODE(growth=1, seam=-1)
+    with pytest.raises(ValueError, match=r"expansion=-1 .*growth=1 .*seam=-1"):
+        pk.NeuralODE(expansion=-1, growth=1, seam=-1)
 
 
 def test_only_laws_can_be_read():

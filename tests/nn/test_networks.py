@@ -11,6 +11,7 @@ from pinnkit.nn import (
     ModifiedMLP,
     PeriodicFeatures,
     PirateNet,
+    Polynomial,
     Product,
     RandomFourierFeatures,
     Select,
@@ -42,6 +43,7 @@ def make(seed=0, dtype=torch.float64):
         "product": Product(mlp(2, 2), mlp(2, 2, activation="silu")),
         "periodic": Chain(periodic, mlp(periodic.outputs, 2)),
         "fourier": Chain(fourier, mlp(fourier.outputs, 2)),
+        "polynomial": Sum(Polynomial(2, 2, 3, dtype=dtype), mlp(2, 2)),
         "fields": SideBySide(mlp(2, 1), Select([1], mlp(1, 1))),
     }
 
