@@ -17,6 +17,7 @@ from typing import Any
 
 import sympy as sp
 
+from pinnkit.declare.neural_equations import read_pace
 from pinnkit.declare.printing import refusal
 from pinnkit.declare.problem_class import ProblemClass, problem
 from pinnkit.declare.sde_system import SDESystem
@@ -48,24 +49,27 @@ class LangevinSDE(ProblemClass):
     Args:
         data: Labelled series.
         dim: Components of the latent state.
-        restoring: a, per length of the time axis; None: the paper's drift.
+        restoring: a, per unit of the model's time; None: the paper's drift.
         form: "pure", or "bounded" as in the authors' code.
+        pace: Units of the model's time in the longest series; see `read_pace`.
     """
 
     data: IrregularSeries | None = None
     dim: int = 16
     restoring: float | None = None
     form: str = "pure"
+    pace: float = 1.0
     citation = _CITATION
 
     def declare(self) -> SDESystem:
         """Drift of state and control, noise of time alone."""
-        z, span = _latent(self), _span(self.data)
+        z, pace = _latent(self), read_pace(self)
+        gamma = neural("gamma", inputs=(z, _X))
         if self.form == "bounded":
-            gamma = neural("gamma", inputs=(z, _X))
             return _bounded(self, z, gamma, sp.S.One)
-        drift = _restored(neural("gamma", inputs=(z, _X)), z, self.restoring, span)
-        return SDESystem([sp.Eq(d(z), drift * d(_T) + _SIGMA * d(_W))], data=self.data)
+        drift = _restored(self, gamma, z)
+        sigma = sp.sqrt(pace) * _SIGMA
+        return SDESystem([sp.Eq(d(z), drift * d(_T) + sigma * d(_W))], data=self.data)
 
 
 @problem
@@ -79,24 +83,27 @@ class LinearNoiseSDE(ProblemClass):
     Args:
         data: Labelled series.
         dim: Components of the latent state.
-        restoring: a, per length of the time axis; None: the paper's drift.
+        restoring: a, per unit of the model's time; None: the paper's drift.
         form: "pure", or "bounded" as in the authors' code.
+        pace: Units of the model's time in the longest series; see `read_pace`.
     """
 
     data: IrregularSeries | None = None
     dim: int = 16
     restoring: float | None = None
     form: str = "pure"
+    pace: float = 1.0
     citation = _CITATION
 
     def declare(self) -> SDESystem:
         """Noise times state."""
-        z, span = _latent(self), _span(self.data)
+        z, pace = _latent(self), read_pace(self)
         if self.form == "bounded":
             gamma = neural("gamma", inputs=(sp.sin(_T), sp.cos(_T), z, _X))
             return _bounded(self, z, gamma, z)
-        drift = _restored(neural("gamma", inputs=(_T, z, _X)), z, self.restoring, span)
-        return SDESystem([sp.Eq(d(z), drift * d(_T) + _SIGMA * z * d(_W))], data=self.data)
+        drift = _restored(self, neural("gamma", inputs=(_T, z, _X)), z)
+        sigma = sp.sqrt(pace) * _SIGMA
+        return SDESystem([sp.Eq(d(z), drift * d(_T) + sigma * z * d(_W))], data=self.data)
 
 
 @problem
@@ -115,19 +122,21 @@ class GeometricSDE(ProblemClass):
     Args:
         data: Labelled series.
         dim: Components of the latent state.
-        bound: Largest |gamma| per length of the time axis, bound tanh(gamma / bound); None: unbounded.
+        bound: Largest |gamma| per unit of the model's time, bound tanh(gamma / bound); None: unbounded.
         form: "pure", or "bounded" as in the authors' code (in z, without positivity).
+        pace: Units of the model's time in the longest series; see `read_pace`.
     """
 
     data: IrregularSeries | None = None
     dim: int = 16
     bound: float | None = 5.0
     form: str = "pure"
+    pace: float = 1.0
     citation = _CITATION
 
     def declare(self) -> SDESystem:
         """In logarithmic coordinates."""
-        span = _span(self.data)
+        pace = read_pace(self)
         if self.bound is not None and not self.bound > 0:
             raise refusal(
                 f"GeometricSDE(bound={self.bound!r})", "a bound is positive", "write 5.0, or None"
@@ -139,11 +148,13 @@ class GeometricSDE(ProblemClass):
             gamma = neural("gamma", inputs=(sp.sin(_T), sp.cos(_T), z, _X)) * sp.tanh(z)
             return _bounded(self, z, gamma, z, initial={z: positive})
         y = _latent(self, "y")
-        gamma = neural("gamma", inputs=(_T, sp.exp(y), _X))
+        gamma = pace * neural("gamma", inputs=(_T, sp.exp(y), _X))
         if self.bound is not None:
-            gamma = self.bound / span * sp.tanh(span / self.bound * gamma)
+            unit = _span(self.data) / pace
+            gamma = self.bound / unit * sp.tanh(unit / self.bound * gamma)
+        sigma = sp.sqrt(pace) * _SIGMA
         return SDESystem(
-            [sp.Eq(d(y), (gamma - _SIGMA**2 / 2) * d(_T) + _SIGMA * d(_W))],
+            [sp.Eq(d(y), (gamma - sigma**2 / 2) * d(_T) + sigma * d(_W))],
             data=self.data,
             initial={y: sp.log(positive)},
         )
@@ -170,24 +181,26 @@ def _span(data: IrregularSeries | None) -> float:
     return 1.0 if data is None else data.normalisation().duration
 
 
-def _restored(gamma: Any, z: Any, restoring: float | None, span: float) -> Any:
-    """gamma, or -a z + tanh(gamma), both per length of the time axis."""
-    if restoring is None:
-        return gamma
-    return (-restoring * z + sp.tanh(span * gamma)) / span
+def _restored(made: Any, gamma: Any, z: Any) -> Any:
+    """gamma, or -a z + tanh(gamma), both per unit of the model's time."""
+    pace = read_pace(made)
+    if made.restoring is None:
+        return pace * gamma
+    span = _span(made.data)
+    return pace * (-made.restoring * z + sp.tanh(span * gamma)) / span
 
 
 def _bounded(made: Any, z: Any, gamma: Any, factor: Any, *, initial: Any = None) -> SDESystem:
-    """tanh(gamma) dt + tanh(theta relu(n(t)) factor) dW, per length of the time axis.
+    """tanh(gamma) dt + tanh(theta relu(n(t)) factor) dW, per unit of the model's time.
 
     theta in (0, 1) is learned, from sigmoid(1) on.
     """
-    span = _span(made.data)
+    span, pace = _span(made.data), read_pace(made)
     root = sp.sqrt(span)
     theta = parameter("theta", initial=0.7310585786300049, bounds=(0, 1))
     n = neural("n", inputs=(sp.sin(_T), sp.cos(_T)))
-    drift = sp.tanh(span * gamma) / span
-    diffusion = sp.tanh(theta * sp.Max(root * n, 0) * factor) / root
+    drift = pace * sp.tanh(span * gamma) / span
+    diffusion = sp.sqrt(pace) * sp.tanh(theta * sp.Max(root * n, 0) * factor) / root
     return SDESystem(
         [sp.Eq(d(z), drift * d(_T) + diffusion * d(_W))], data=made.data, initial=initial
     )

@@ -50,6 +50,10 @@ class Path(Protocol):
         """Both at many times."""
         ...
 
+    def means(self, points: Tensor) -> Tensor:  # (B, K) -> (B, K - 1, C)
+        """Means of X from each time to the next."""
+        ...
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -59,11 +63,13 @@ class Instant:
     Args:
         t: Shape (B, 1).
         x, slope: The normalised control and its derivative, shape (B, C); None where nothing needs them.
+        seen: What networks see of the control, shape (B, C), or (B, 2 C) for a module that reads steps.
         values: Of the neural terms that see no process.
     """
 
     t: Tensor
     x: Tensor | None
+    seen: Tensor | None
     slope: Tensor | None
     values: Mapping[Neural, Tensor]
 
@@ -76,12 +82,21 @@ class Units:
     Args:
         start, span: The first time and the length of the time axis.
         mean, size: Of the control's channels, shape (C,); empty without a control.
+        increment: What an increment of the normalised control over a step amounts to, shape (C,). Given it,
+            networks see the control in a step, its mean there and its increment in these units, instead of
+            its value where the step begins. At a time that begins no step the increment is 0.
     """
 
     start: float = 0.0
     span: float = 1.0
     mean: tuple[float, ...] = ()
     size: tuple[float, ...] = ()
+    increment: tuple[float, ...] = ()
+
+    @property
+    def by_step(self) -> bool:
+        """Whether networks see means and increments."""
+        return bool(self.increment)
 
 
 @final
@@ -97,6 +112,7 @@ class StochasticModule(nn.Module):
 
     mean: Tensor
     size: Tensor
+    increment: Tensor
 
     def __init__(
         self,
@@ -112,6 +128,8 @@ class StochasticModule(nn.Module):
         place: dict[str, Any] = {"dtype": dtype, "device": device}
         self.register_buffer("mean", torch.tensor(self.units.mean, **place), persistent=False)
         self.register_buffer("size", torch.tensor(self.units.size, **place), persistent=False)
+        rise = torch.tensor(self.units.increment, **place)
+        self.register_buffer("increment", rise, persistent=False)
         if len(form.controls) > 1:
             names = ", ".join(map(str, form.controls))
             raise UnsupportedProblemError(
@@ -119,7 +137,7 @@ class StochasticModule(nn.Module):
             )
         self._widths: dict[Any, int] = {form.time: 1}
         self._widths |= {z: z.dim for z in form.processes} | dict.fromkeys(form.parameters, 1)
-        self._widths |= {x: len(self.units.mean) for x in form.controls}
+        self._widths |= {x: len(self.units.mean) * (1 + self.units.by_step) for x in form.controls}
         raw = {p.name: nn.Parameter(torch.tensor(raw_number(p), **place)) for p in form.parameters}
         self.numbers = nn.ParameterDict(raw)
         self._inputs: dict[Neural, list[_Term]] = {}
@@ -151,7 +169,7 @@ class StochasticModule(nn.Module):
     def start(self, t: Tensor, x: Tensor | None, samples: int) -> Tensor:  # shape: (B, H)
         """Initial states from the declared `initial`."""
         like = self.mean if x is None else x
-        known = _Known(self, t.to(like), {}, x, samples)
+        known = _Known(self, t.to(like), {}, x, _seen_at(self, x), samples)
         parts = [known.evaluate(self._starts[z], (z.dim,)) for z in self.form.processes]
         return torch.cat(parts, dim=1)
 
@@ -209,10 +227,11 @@ class _Known:
         t: Tensor,  # shape: () or (B, 1)
         states: Mapping[Process, Tensor],
         x: Tensor | None,  # normalised, shape: (B, C)
+        seen: Tensor | None,  # by networks, shape: (B, C) or (B, 2 C)
         samples: int,
         values: Mapping[Neural, Tensor] | None = None,
     ) -> None:
-        self.module, self.samples = module, samples
+        self.module, self.samples, self.seen = module, samples, seen
         self.t = t if t.shape == (samples, 1) else t.reshape(-1, 1).expand(samples, 1)
         self.x = x
         self.values: dict[Any, Tensor] = {module.form.time: self.t, **states, **(values or {})}
@@ -222,8 +241,8 @@ class _Known:
         if seen_by_network and symbol == module.form.time:
             return (self.t - module.units.start) / module.units.span
         if isinstance(symbol, Control):
-            assert self.x is not None
-            return self.x if seen_by_network else self.x * module.size + module.mean
+            assert self.x is not None and self.seen is not None
+            return self.seen if seen_by_network else self.x * module.size + module.mean
         if symbol not in self.values:
             if isinstance(symbol, Parameter):
                 self.values[symbol] = module.value(symbol).expand(self.samples, 1)
@@ -289,6 +308,9 @@ class Along:
             increments: Let the control's slope be (X(t_{k+1}) - X(t_k)) / (t_{k+1} - t_k): what a method that
                 looks at the left end of a step multiplies by the step is then the increment itself, however
                 much X moves inside.
+
+        A module that reads steps is given the mean of X over the step that begins at each point, and networks
+        the increment as well.
         """
         count, samples, _ = clock.shape
         x = slope = None
@@ -298,19 +320,30 @@ class Along:
                 h = clock.diff(dim=0)
                 mean = x.diff(dim=0) / torch.where(h > 0, h, torch.ones_like(h))
                 slope = torch.cat([torch.where(h > 0, mean, torch.zeros_like(mean)), slope[-1:]])
-        flat = None if x is None else x.flatten(0, 1)
-        known = _Known(self.module, clock.flatten(0, 1), {}, flat, count * samples)
+        x, seen = self._read(clock, x)
+        flat, wide = (None if v is None else v.flatten(0, 1) for v in (x, seen))
+        known = _Known(self.module, clock.flatten(0, 1), {}, flat, wide, count * samples)
         tables = {n: known.of(n).unflatten(0, (count, samples)) for n in self._stateless}
         rows = [dict(zip(tables, row)) for row in zip(*(v.unbind(0) for v in tables.values()))]
         return [
             Instant(
                 clock[k],
                 None if x is None else x[k],
+                None if seen is None else seen[k],
                 None if slope is None or not self.module.form.driven else slope[k],
                 rows[k] if rows else {},
             )
             for k in range(count)
         ]
+
+    def _read(self, clock: Tensor, x: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The control of each point of a grid, (K, B, C), and what networks see of it."""
+        if x is None or not self.module.units.by_step:
+            return x, x
+        assert self.path is not None
+        means = torch.cat([self.path.means(clock[..., 0].T).transpose(0, 1), x[-1:]])
+        increments = torch.cat([x.diff(dim=0) / self.module.increment, torch.zeros_like(x[:1])])
+        return means, torch.cat([means, increments], dim=2)
 
     def drift(self, t: Tensor | Instant, z: Tensor) -> Tensor:  # shape: (B, H)
         """f, with what controlled terms contribute, M dX/dt."""
@@ -368,9 +401,9 @@ class Along:
         else:
             states = dict(zip(form.processes, z.split([p.dim for p in form.processes], dim=1)))
         if isinstance(t, Instant):
-            return _Known(self.module, t.t, states, t.x, len(z), t.values)
+            return _Known(self.module, t.t, states, t.x, t.seen, len(z), t.values)
         x = self.path.evaluate(t) if self.path is not None and self._sees_x[part] else None
-        return _Known(self.module, t, states, x, len(z))
+        return _Known(self.module, t, states, x, _seen_at(self.module, x), len(z))
 
     def _slope(self, t: Tensor | Instant) -> Tensor:
         if isinstance(t, Instant):
@@ -378,6 +411,13 @@ class Along:
             return t.slope
         assert self.path is not None
         return self.path.derivative(t)
+
+
+def _seen_at(module: StochasticModule, x: Tensor | None) -> Tensor | None:
+    """What networks see of the control at a time that begins no step."""
+    if x is None or not module.units.by_step:
+        return x
+    return torch.cat([x, torch.zeros_like(x)], dim=1)
 
 
 def _needs_control(expr: sp.Expr) -> bool:

@@ -64,6 +64,10 @@ class ControlPath(Protocol):
         """X and dX/dt at K times of every sample at once: what a loop over a grid looks up."""
         ...
 
+    def means(self, points: Tensor) -> Tensor:  # (B, K) -> (B, K - 1, C)
+        """The mean of X between each of K ascending times and the next, exactly; X itself if they are equal."""
+        ...
+
     def take(self, index: Tensor) -> ControlPath:  # shape: (n,)
         """The paths of some samples, in the order of `index`, which may repeat."""
         ...
@@ -152,6 +156,25 @@ class AbstractKnotPath(ABC):
         """dX/dt, from the right at kinks."""
         return self.table(self._knots.points(t))[1][:, 0]
 
+    def means(self, points: Tensor) -> Tensor:  # (B, K) -> (B, K - 1, C)
+        """Means of X over the intervals between ascending times; see `ControlPath`."""
+        index, tau, _ = self._knots.locate(points)
+        x = self.table(points)[0]
+        widths = self._knots.times.diff(dim=1)
+        whole = self._area(widths, torch.arange(widths.shape[1], device=x.device).expand_as(widths))
+        before = torch.cat([torch.zeros_like(whole[:, :1]), whole.cumsum(1)], dim=1)
+        area = _rows(before, index) + self._area(tau, index)
+        # Outside its knots a path is constant, so there the clipped part is a rectangle.
+        first, last = (e[:, None] for e in self.ends)
+        area = area + x * (points - points.clamp(first, last)).to(x.dtype)[..., None]
+        h = points.diff(dim=1).to(x.dtype)[..., None]
+        mean = area.diff(dim=1) / torch.where(h > 0, h, torch.ones_like(h))
+        return torch.where(h > 0, mean, x[:, :-1])
+
+    @abstractmethod
+    def _area(self, tau: Tensor, index: Tensor) -> Tensor:  # (B, K) twice -> (B, K, C)
+        """The integral of X from the left end of an interval over a time tau inside it."""
+
     @abstractmethod
     def table(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """X and dX/dt at many times; see `ControlPath`."""
@@ -196,6 +219,11 @@ class HermitePath(AbstractKnotPath):
         slope = (b + tau * (2 * c + 3 * tau * e)) * inside[..., None]
         return x + tau * (b + tau * (c + tau * e)), slope
 
+    def _area(self, tau: Tensor, index: Tensor) -> Tensor:
+        x, b, c, e = _rows(self._coefficients, index).unbind(2)
+        tau = tau.to(x.dtype)[..., None]
+        return tau * (x + tau * (b / 2 + tau * (c / 3 + tau * e / 4)))
+
     def take(self, index: Tensor) -> HermitePath:
         made = HermitePath.__new__(HermitePath)
         made._set(self._knots.take(index), self._coefficients[index])
@@ -222,6 +250,10 @@ class LinearPath(AbstractKnotPath):
         x = _rows(self._values, index) + tau.to(slope.dtype)[..., None] * slope
         return x, slope * inside[..., None]
 
+    def _area(self, tau: Tensor, index: Tensor) -> Tensor:
+        x, tau = _rows(self._values, index), tau.to(self._values.dtype)[..., None]
+        return tau * (x + tau * _rows(self._slopes, index) / 2)
+
     def take(self, index: Tensor) -> LinearPath:
         return LinearPath(self._knots.times[index], self._values[index])
 
@@ -240,6 +272,9 @@ class HeldPath(AbstractKnotPath):
     def table(self, points: Tensor) -> tuple[Tensor, Tensor]:
         x = _rows(self._values, self._knots.last_before(points).clamp_min(0))
         return x, torch.zeros_like(x)
+
+    def _area(self, tau: Tensor, index: Tensor) -> Tensor:
+        return tau.to(self._values.dtype)[..., None] * _rows(self._values, index)
 
     def take(self, index: Tensor) -> HeldPath:
         return HeldPath(self._knots.times[index], self._values[index])
@@ -270,6 +305,9 @@ class RectilinearPath(AbstractKnotPath):
 
     def table(self, points: Tensor) -> tuple[Tensor, Tensor]:
         return self._path.table(points)
+
+    def _area(self, tau: Tensor, index: Tensor) -> Tensor:
+        return self._path._area(tau, index)
 
     def take(self, index: Tensor) -> RectilinearPath:
         made = RectilinearPath.__new__(RectilinearPath)

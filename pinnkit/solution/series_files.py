@@ -153,6 +153,7 @@ def _model_record(module: SeriesModel | RecurrentModel) -> dict[str, Any]:
         "backward": _settings_record(module.backward),
         "steps": module.steps,
         "path": module.kind,
+        "increment": list(module.coefficients.units.increment),
     }
 
 
@@ -174,6 +175,7 @@ def _model(
         normalisation.duration,
         tuple(normalisation.mean.tolist()),
         tuple(normalisation.std.tolist()),
+        tuple(map(float, spec.get("increment", ()))),  # older files have none
     )
     coefficients = StochasticModule(system.normal_form, nn.Linear, units, dtype=dtype)
     if set(spec["nets"]) != set(coefficients.nets):

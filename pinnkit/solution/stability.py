@@ -62,7 +62,7 @@ def stability_of(
     if isinstance(problem, GeometricSDE):
         return _geometric(module, data, device, dtype)
     a, sigma = problem.restoring, _largest_sigma(module, device, dtype)
-    # Both in units of the time axis, in which `restoring` is given.
+    # Both in units of the model's time, in which `restoring` is given.
     figures = {"max sigma^2": sigma**2} | ({} if a is None else {"a": a})
     if isinstance(problem, LangevinSDE):
         claim = "an invariant law exists for a constant control and constant sigma"

@@ -30,6 +30,7 @@ from pinnkit.neural_de import (
     LocalError,
     Recompute,
     StochasticHeun,
+    make_path,
 )
 from pinnkit.neural_de.baselines import GatedRecurrentNetwork
 from pinnkit.nn import MLP
@@ -95,6 +96,9 @@ class NeuralSDE(AbstractSolver):
         method: `EulerMaruyama()`, `Milstein()`, `StochasticHeun()`; None: the first for Ito equations,
             the last for Stratonovich ones. `DormandPrince()`: adaptive steps, without noise only.
         path: Control path: "hermite" and "linear" look ahead to the next observation, "held" does not.
+        reads: What networks see of it. "points": X where a step begins. "steps": its mean over the step and
+            its increment, two numbers a channel, each scaled to be about 1 in the training part. Steps
+            may then be longer than the gaps between observations, and slow series are not a constant.
         batch: Series per step.
         lr, weight_decay: Adam's.
         clip: Largest norm of the gradient.
@@ -113,6 +117,7 @@ class NeuralSDE(AbstractSolver):
     steps: int = 32
     method: AbstractMethod | DormandPrince | None = None
     path: str = "hermite"
+    reads: str = "points"
     batch: int = 64
     lr: float = 3e-3
     weight_decay: float = 0.0
@@ -150,6 +155,10 @@ class NeuralSDE(AbstractSolver):
         ]
         if self.path not in ("hermite", "linear", "held"):
             faults.append(f'path={self.path!r} must be "hermite", "linear" or "held"')
+        if self.reads not in ("points", "steps"):
+            faults.append(f'reads={self.reads!r} must be "points" or "steps"')
+        if self.reads == "steps" and self.path == "held":
+            faults.append('reads="steps" looks to the end of a step, and path="held" must not')
         if not 0 <= self.held_out < 1:
             faults.append(f"held_out={self.held_out!r} must be a share below 1")
         if not self.weight_decay >= 0:
@@ -176,6 +185,17 @@ class NeuralSDE(AbstractSolver):
             return "A recurrent network takes no steps to regularise. Leave regularise= out."
         method = self._method(problem)
         form = problem.normal_form
+        if self.reads == "steps":
+            if isinstance(method, (DormandPrince, StochasticHeun)):
+                return (
+                    f'reads="steps" needs a method that looks at the left end of fixed steps, and '
+                    f'{type(method).__name__} does not. Use EulerMaruyama(), or reads="points".'
+                )
+            if self.regularise is not None:
+                return (
+                    'LocalError looks between the points of the grid, where reads="steps" says nothing. '
+                    'Use reads="points".'
+                )
         if isinstance(method, DormandPrince):
             if form.diffusion:
                 return (
@@ -264,6 +284,7 @@ class NeuralSDE(AbstractSolver):
             normalisation.duration,
             tuple(normalisation.mean.tolist()),
             tuple(normalisation.std.tolist()),
+            self._increments(training) if self.reads == "steps" and form.controls else (),
         )
         coefficients = StochasticModule(form, build, units, dtype=dtype)
         start = None
@@ -281,6 +302,15 @@ class NeuralSDE(AbstractSolver):
             backward=self.backward,
         )
         return model.to(env.device, env.dtype)
+
+    def _increments(self, training: IrregularSeries) -> tuple[float, ...]:
+        """Root mean squares of the normalised control's increments over the steps of each series, per channel."""
+        padded = training.normalisation().apply(training).padded()
+        path = make_path(padded.times, padded.values, self.path)
+        first, last = (e[:, None] for e in path.ends)
+        points = first + torch.linspace(0, 1, self.steps + 1, dtype=first.dtype) * (last - first)
+        size = path.table(points)[0].diff(dim=1).square().mean((0, 1)).sqrt()
+        return tuple(torch.where(size > 0, size, torch.ones_like(size)).tolist())
 
     def step(self, problem: Any, state: NeuralSDEState) -> Mapping[str, float | Tensor]:
         if not state.order:

@@ -189,3 +189,21 @@ def test_tables_and_parts_are_the_path(kind):
     assert (type(part), part.channels) == (type(path), path.channels)
     for whole, own in zip((values, slopes, *path.ends), (*part.table(points[chosen]), *part.ends)):
         assert torch.equal(whole[chosen], own)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_means_are_integrals(kind):
+    """Against the midpoint rule with 4000 points, inside, across knots and beyond both ends; X for no time."""
+    padded = batch()
+    path = make_path(padded.times, padded.values, kind)
+    low, high = (float(e[0]) for e in path.ends)
+    points = torch.linspace(low - 0.2, high + 0.3, 9, dtype=torch.float64).expand(5, 9).clone()
+    points[:, 4] = points[:, 3]
+    share = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
+    means = path.means(points)
+    for k in range(8):
+        at_once = points[:, k : k + 1] + share * (points[:, k + 1] - points[:, k])[:, None]
+        # A jump of a held path inside an interval costs the rule at most its size / 8000.
+        allowed = 2e-3 if kind == "held" else 1e-5
+        assert torch.allclose(means[:, k], path.table(at_once)[0].mean(1), rtol=0, atol=allowed), k
+    assert torch.equal(means[:, 3], path.table(points)[0][:, 3])

@@ -179,3 +179,52 @@ def test_a_control_that_is_missing_is_named():
     two = pk.SDESystem([sp.Eq(d(x), (X + pk.control("Y", t)) * d(t))])
     with pytest.raises(pk.UnsupportedProblemError, match="X, Y are all the path"):
         compile_system(two)
+
+
+def test_networks_that_read_steps_see_mean_and_increment(gen):
+    """Along a grid the mean over a step, and X(t_{k+1}) - X(t_k) in its units; at a time alone [X(t), 0]."""
+    system = pk.SDESystem([sp.Eq(d(z), pk.neural("gamma", inputs=(z, X)) * d(t))])
+    route, units = path(), Units(0.0, 1.0, (0.0, 0.0), (1.0, 1.0), increment=(0.5, 0.25))
+    module = compile_system(system, units)
+    along, states = module.along(route), torch.randn(5, 3, dtype=F64, generator=gen)
+    points = torch.linspace(0.1, 0.9, 4, dtype=F64).expand(5, 4)
+    clock = points.T[..., None]
+    values, means = route.table(points)[0], route.means(points)
+    instants = along.instants(clock, increments=True)
+    rises = values.diff(dim=1) / torch.tensor([0.5, 0.25], dtype=F64)
+    seen = [torch.cat([means[:, k], rises[:, k]], 1) for k in range(3)]
+    seen.append(torch.cat([values[:, 3], 0 * values[:, 3]], 1))
+    for instant, expected in zip(instants, seen, strict=True):
+        found = along.drift(instant, states)
+        wanted = module.nets["gamma"](torch.cat([states, expected], 1))
+        assert torch.allclose(found, wanted, rtol=0, atol=EXACT)
+    alone = along.drift(clock[3], states)
+    assert torch.allclose(alone, along.drift(instants[3], states), rtol=0, atol=EXACT)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda **k: pk.LangevinSDE(dim=3, restoring=0.7, **k),
+        lambda **k: pk.LinearNoiseSDE(dim=3, form="bounded", **k),
+        lambda **k: pk.GeometricSDE(dim=3, bound=None, **k),
+        lambda **k: pk.UnconstrainedSDE(dim=3, **k),
+    ],
+)
+def test_pace_multiplies_drift_and_variance(made, gen):
+    """With the same weights, 9 units of the model's time: 9 times the drift, 3 times the diffusion."""
+    route, states = path(), torch.randn(5, 3, dtype=F64, generator=gen)
+    drifts, diffusions = [], []
+    for pace in (1.0, 9.0):
+        module = compile_system(made(pace=pace).system, Units(0.0, 1.0, (0.0, 0.0), (1.0, 1.0)))
+        along, now = module.along(route), torch.tensor(0.6, dtype=F64)
+        drifts.append(along.drift(now, states))
+        diffusions.append(along.diffusion(now, states))
+    assert torch.allclose(drifts[1], 9 * drifts[0], rtol=0, atol=EXACT)
+    assert torch.allclose(diffusions[1], 3 * diffusions[0], rtol=0, atol=EXACT)
+
+
+def test_a_pace_is_a_positive_number():
+    for pace in (0, -1.0, math.inf, True):
+        with pytest.raises(pk.DeclarationError, match="a pace is a positive number"):
+            pk.NeuralCDE(pace=pace).system.normal_form  # noqa: B018

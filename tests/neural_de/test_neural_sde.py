@@ -12,7 +12,7 @@ import sympy as sp
 import torch
 
 import pinnkit as pk
-from pinnkit.neural_de import Milstein, Recompute, StochasticHeun
+from pinnkit.neural_de import LocalError, Milstein, Recompute, StochasticHeun
 
 d = pk.d
 t = pk.coords("t")
@@ -115,6 +115,43 @@ def test_no_look_into_the_future_with_a_held_path():
         one, two = sol.predict(data), sol.predict(changed)
         difference = max(float(np.abs(a[:4] - b[:4]).max()) for a, b in zip(one, two, strict=True))
         assert (difference > 1e-9) is looks, (path, difference)
+
+
+def test_reading_steps_sees_between_the_points():
+    """A value between two points of the grid shows in the predictions only if networks read steps."""
+    plain = shifted()
+    times = [np.linspace(0, 2, 17)] * 40
+    values = [np.repeat(np.nan_to_num(v)[:1], 17, axis=0) for v in plain.values]
+    data = pk.IrregularSeries(times, values, labels=plain.labels)
+    # Linear between 17 times: with 4 steps, nodes 1 to 3 are inside the first.
+    moved = data.with_values([np.where(np.arange(17)[:, None] == 2, v + 5, v) for v in values])
+    for reads in ("points", "steps"):
+        sol = solve(data, dataclasses.replace(QUICK, steps=4, path="linear", reads=reads))
+        difference = np.abs(sol.probabilities(data) - sol.probabilities(moved)).max()
+        assert bool(difference > 1e-9) is (reads == "steps"), (reads, difference)
+
+
+def test_a_solution_that_reads_steps_is_saved(tmp_path):
+    data = shifted()
+    sol = solve(data, dataclasses.replace(QUICK, reads="steps"))
+    sol.save(tmp_path / "steps.pinn")
+    np.testing.assert_array_equal(
+        pk.load(tmp_path / "steps.pinn").probabilities(data), sol.probabilities(data)
+    )
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"method": StochasticHeun()}, "StochasticHeun does not"),
+        ({"regularise": LocalError()}, "between the points of the grid"),
+    ],
+)
+def test_reading_steps_needs_left_ends(knobs, message):
+    with pytest.raises(pk.UnsupportedProblemError, match=message):
+        solve(solver=dataclasses.replace(QUICK, reads="steps", **knobs))
+    with pytest.raises(ValueError, match="held"):
+        pk.NeuralSDE(reads="steps", path="held")
 
 
 def test_global_state_is_left_alone():
