@@ -22,6 +22,7 @@ from pinnkit.implicit.record import norms
 __all__ = ["LevenbergMarquardt"]
 
 ROUNDING = 1e3  # units in the last place of the loss that count as noise
+TRIANGULAR = 1e-8  # smallest over largest pivot from which on a triangle is solved with as it is
 
 
 @final
@@ -100,20 +101,33 @@ Step = tuple[Tensor, Tensor, Tensor]  # d, J d, the length of the undamped step
 
 
 def _by_singular_values(matrix: Tensor, r: Tensor, mu: Tensor) -> Step:
-    """All of J decomposed."""
+    """All of J decomposed: by its triangle first, of which singular values are cheaper."""
     # Where a sample's Jacobian is not finite it stalls, and the decomposition spares the rest.
     finite = torch.isfinite(matrix).flatten(1).all(1)
-    u, s, vh = torch.linalg.svd(torch.where(finite[:, None, None], matrix, 0), full_matrices=False)
+    known = torch.where(finite[:, None, None], matrix, 0)
+    rows, columns = matrix.shape[1:]
+    small, right = known, r
+    if rows > columns:
+        triangle = torch.linalg.qr(torch.cat([known, r[..., None]], 2), mode="r").R
+        small, right = triangle[:, :columns, :columns], triangle[:, :columns, columns]
+        pivots = small.diagonal(dim1=1, dim2=2).abs()
+        plain = (mu == 0) & (pivots.amin(1) > TRIANGULAR * pivots.amax(1))
+        if bool((plain | ~finite).all()):
+            safe = torch.where(plain[:, None, None], small, torch.eye(columns).to(small))
+            d = torch.linalg.solve_triangular(safe, right[..., None], upper=True)
+            d = torch.where(plain[:, None, None], d, 0)
+            return d[..., 0], (known @ d)[..., 0], torch.where(plain, norms(d[..., 0]), torch.inf)
+    u, s, vh = torch.linalg.svd(small, full_matrices=False)
     top = _nonzero(s[:, :1])
-    projected = (u.mT @ r[..., None])[..., 0]
-    weights = torch.finfo(s.dtype).eps * max(matrix.shape[1:])
+    projected = (u.mT @ right[..., None])[..., 0]
+    weights = torch.finfo(s.dtype).eps * max(rows, columns)
     whole = torch.where(s > weights * top, projected / _nonzero(s), 0)
     ratio = s / top
     share = ratio * projected / torch.clamp(ratio.square() + mu[:, None], min=_tiny(s))
     damped = torch.where(mu[:, None] > 0, share / top, whole)
     d = (vh.mT @ damped[..., None])[..., 0]
     length = torch.where(finite, norms(whole), torch.inf)
-    return d, (u @ (s * damped)[..., None])[..., 0], length
+    return d, (known @ d[..., None])[..., 0], length
 
 
 def _by_products(
