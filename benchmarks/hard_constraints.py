@@ -1,14 +1,13 @@
 """Families with hard constraints: what the norm is worth, and what a mixture of experts reaches.
 
-    python benchmarks/hard_constraints.py [--part oracle norm sorption families] [--inputs 100] [--steps 100]
+    python benchmarks/hard_constraints.py [--part oracle norm sorption] [--inputs 100] [--steps 100]
 
 oracle     the truth in the span (POD of true trajectories): published objective against the defect norm
 norm       constants of both norms within the span of an untrained basis
 sorption   diffusion-sorption, 100 test inputs: published rows, trivial baselines, ours by knob
-families   the same knobs on Burgers and reaction-diffusion
 
-True trajectories are this script's own finite volumes (cell-centred, LSODA with a banded Jacobian), for
-the families `MethodOfLines`; neither is seen by training.
+True trajectories are this script's own finite volumes (cell-centred, LSODA with a banded Jacobian); training
+never sees them. Families with functions as inputs: `hard_constraint_families.py`.
 """
 
 from __future__ import annotations
@@ -320,28 +319,6 @@ def sorption(inputs: int, steps: int) -> list[list[Any]]:
     return rows
 
 
-def families(inputs: int, steps: int) -> list[list[Any]]:
-    """Burgers and reaction-diffusion: mean error over the held-out draws, by knob."""
-    rows = []
-    for family in (ReactionDiffusion().system, BurgersFamily().system):
-        samples = family.sample(inputs, 12345)
-        truths = [family.reference(s, verify=False) for s in samples]
-        bounds = [family.normal_form.bounds[c] for c in family.coords]
-        t, x = (np.linspace(low, high, 65) for low, high in bounds)
-        mesh = np.stack(np.meshgrid(t, x, indexing="ij"), -1).reshape(-1, 2)
-        exact = [v(t=mesh[:, 0], x=mesh[:, 1]) for v in truths]
-        for name, knobs in KNOBS.items():
-            op = family.solve(
-                pk.HardConstraintMoE(**knobs, steps=steps), seed=0, verify=False, time_limit=1800
-            )
-            found = op.values(samples, mesh)["u"]
-            errors = [relative(u, v) for u, v in zip(found, exact, strict=True)]
-            what = ", ".join(map(str, family.given))
-            rows.append([what, name, _show(errors), f"{op.stats.seconds:.0f}"])
-            print_table(["input", "", "error", "seconds"], rows[-1:])
-    return rows
-
-
 def _show(errors: list[float]) -> str:
     return f"{np.mean(errors):.2e} (largest {np.max(errors):.1e})"
 
@@ -349,7 +326,7 @@ def _show(errors: list[float]) -> str:
 def main() -> None:
     """The parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    every = ["oracle", "norm", "sorption", "families"]
+    every = ["oracle", "norm", "sorption"]
     parser.add_argument("--part", nargs="+", choices=every, default=every)
     parser.add_argument("--inputs", type=int, default=100)
     parser.add_argument("--steps", type=int, default=100)
@@ -365,10 +342,6 @@ def main() -> None:
         with measured("Diffusion-sorption"):
             rows = sorption(args.inputs, args.steps)
             print_table(["", "error", "to ghost-cell data", "jump", "seconds"], rows)
-    if "families" in args.part:
-        with measured("Families"):
-            rows = families(min(args.inputs, 20), args.steps)
-            print_table(["input", "", "error", "seconds"], rows)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,18 @@
 
     python benchmarks/ranks.py                           all tables, 1 and 2 ranks
     python benchmarks/ranks.py --part scaling --ranks 1 2 4
+    python benchmarks/ranks.py --part family --ranks 1 2 4
     python benchmarks/ranks.py --smoke                   a look that it runs: few points, few steps
 
-`CausalPINN` on Burgers' equation, one thread per rank, gloo on CPUs, started by torchrun.
+`CausalPINN` on Burgers' equation, for `family` `HardConstraintMoE` on diffusion-sorption; one thread per
+rank, gloo on CPUs, started by torchrun.
 
 agreement   the first batch's gradient and J^T J, and the losses of 20 steps, against one process.
 scaling     milliseconds per Gauss-Newton step (median), with the points of a rank held (weak) and those
             of all ranks together held (strong). Efficiency: time of one rank over time of n ranks, the
             latter times n where points are held in all.
+family      as agreement: gradient at the start, losses of 20 updates; and processor seconds of rank 0
+            per update, its share of the six draws being 6, 3, 2 or 1.
 killed      rank 1 of 2 gets SIGKILL after a checkpoint: seconds until torchrun ends, its exit code, and
             the losses after one process has resumed, against those of an undisturbed run.
 """
@@ -43,6 +47,7 @@ POINTS = (250, 1000, 4000, 16000)  # inside the domain; of a rank, or of all
 WARM, STEPS = 2, 5  # steps not counted, steps counted
 CURVE = 20  # steps whose losses are compared
 NEVER = 10**6
+PARTS = ("agreement", "family", "scaling", "killed")
 
 
 def solver(points: int | None = None) -> pk.CausalPINN:
@@ -105,12 +110,26 @@ def losses(ranks: Ranks, steps: int) -> list[float]:
     return sol.history["loss"]
 
 
+def family_updates(ranks: Ranks, steps: int) -> dict[str, Any]:
+    """Gradient at the start, losses of the default solver, processor seconds of rank 0 per update."""
+    family, place = problems.DiffusionSorption().system, torch.device("cpu")
+    env = Env(place, torch.float64, torch.Generator().manual_seed(0), 0, ranks=ranks)
+    state = pk.HardConstraintMoE().init(family, env)
+    gradient = state.loss.gradient(state.memory["theta"])[1]
+    started = time.process_time()
+    found = [state.update() for _ in range(steps)]
+    seconds = (time.process_time() - started) / steps
+    return {"gradient": gradient.tolist(), "loss": found, "seconds": seconds}
+
+
 def work(part: str, points: list[int], steps: int, out: pathlib.Path) -> None:
     """What every rank does; rank 0 writes."""
     torch.set_num_threads(1)
     with join_ranks() as ranks:
         if part == "agreement":
             found: Any = first_step(ranks) | {"loss": losses(ranks, steps)}
+        elif part == "family":
+            found = family_updates(ranks, steps)
         else:
             found = [[n, *step_seconds(ranks, n)] for n in points]
             count = found[0][-1]
@@ -143,21 +162,23 @@ def on_ranks(count: int, part: str, points: list[int], steps: int) -> Any:
         return json.loads(out.read_text())
 
 
-def agreement(counts: list[int], steps: int) -> None:
+def agreement(counts: list[int], steps: int, part: str = "agreement") -> None:
     """Largest differences from one process."""
-    alone = on_ranks(1, "agreement", [], steps)
+    alone = on_ranks(1, part, [], steps)
+    compared = [k for k in ("gradient", "J^T J") if k in alone]
     rows = []
     for count in counts:
-        if count == 1:
-            continue
-        found = on_ranks(count, "agreement", [], steps)
+        found = alone if count == 1 else on_ranks(count, part, [], steps)
         relative = [
             float(np.abs(np.subtract(found[k], alone[k])).max() / np.abs(alone[k]).max())
-            for k in ("gradient", "J^T J")
+            for k in compared
         ]
         off = float(np.abs(np.subtract(found["loss"], alone["loss"])).max())
-        rows.append([count, *relative, off, alone["loss"][-1]])
-    common.print_table(["ranks", "gradient", "J^T J", f"loss, {steps} steps", "last loss"], rows)
+        cost = [found["seconds"]] if "seconds" in found else []
+        rows.append([count, *relative, off, found["loss"][-1], *cost])
+    heads = ["ranks", *compared, f"loss, {steps} steps", "last loss"]
+    more = ["processor seconds per update"] if "seconds" in alone else []
+    common.print_table(heads + more, rows)
 
 
 def scaling(counts: list[int], points: list[int]) -> None:
@@ -237,7 +258,7 @@ def killed(steps: int) -> None:
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--part", choices=("agreement", "scaling", "killed"), action="append")
+    parser.add_argument("--part", choices=PARTS, action="append")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--points", type=int, nargs="*", default=list(POINTS))
     parser.add_argument("--steps", type=int, default=CURVE)
@@ -251,10 +272,10 @@ def main() -> None:
     points, steps = (options.points[:1], 8) if options.smoke else (options.points, options.steps)
     torch.set_num_threads(1)
     with common.measured("One solve on several processes"):
-        for part in options.part or ("agreement", "scaling", "killed"):
+        for part in options.part or PARTS:
             print(f"\n### {part}\n")
-            if part == "agreement":
-                agreement(options.ranks, steps)
+            if part in ("agreement", "family"):
+                agreement(options.ranks, steps, part)
             elif part == "scaling":
                 scaling(options.ranks, points)
             else:

@@ -1,7 +1,8 @@
 """The command line: list, solve, verify, info; `solve` also under torchrun.
 
 In    a gallery name or `file.py:ClassOrObject`, and the common knobs as options.
-Out   a progress line; solution.pinn, solution.nc, solution.png and report.json; an exit code.
+Out   a progress line; solution.pinn, solution.nc, solution.png and report.json (of what learned a family the
+      first and the last); an exit code.
 Next  the shell: 0 ok, 2 unverified, 1 otherwise (usage errors included).
 """
 
@@ -28,12 +29,13 @@ import scipy
 import sympy as sp
 import torch
 
-from pinnkit.declare import AbstractProblem, PDESystem, ProblemClass
+from pinnkit.declare import AbstractProblem, PDEFamily, PDESystem, ProblemClass
 from pinnkit.driver import SOLVERS, choose_solver, load, solve, verify
 from pinnkit.errors import MissingDependencyError, Status
-from pinnkit.solution import GraphSolution, Solution, Verification
+from pinnkit.solution import FamilyOperator, GraphSolution, Solution, Verification
 from pinnkit.solution.estimate import solver_name
 from pinnkit.solution.export import to_netcdf
+from pinnkit.solution.held_out import held_out_record, operator_status
 from pinnkit.train.checkpoint import write_atomically
 from pinnkit.train.ranks import RankError, Ranks, join_ranks
 
@@ -180,6 +182,12 @@ def _resume(options: argparse.Namespace) -> str | None:
 
 def _verify(options: argparse.Namespace) -> int:
     sol = load(options.saved)
+    if isinstance(sol, FamilyOperator):
+        fresh = sol.score(sol.solver.judged, tol=options.tol, time_limit=options.time_limit)
+        print(sol)
+        status = operator_status(Status.OK, fresh, verified=True)
+        print(f"verdict   {status.name}, {fresh.error:.2e} on {len(fresh.errors)} other draws")
+        return _code(status)
     # Judged afresh: the file's own verdict is what is in doubt.
     tol = sol.verification.tol if options.tol is None else options.tol
     verdict = verify(sol.problem, sol, tol=tol, time_limit=options.time_limit)
@@ -212,48 +220,68 @@ def _info(options: argparse.Namespace) -> int:
     return OK
 
 
-def _write(sol: Solution | GraphSolution, options: argparse.Namespace, out: Path) -> None:
-    """The four files; the report comes last, so its presence says that all are there."""
+def _write(
+    sol: Solution | GraphSolution | FamilyOperator, options: argparse.Namespace, out: Path
+) -> None:
+    """The files; the report comes last, so its presence says that all are there."""
     sol.save(out / "solution.pinn")
+    if isinstance(sol, FamilyOperator):
+        _write_report(_report(sol, options, held_out=_held_out(sol)), out)
+        print(f"wrote solution.pinn and report.json to {out}")
+        return
     if isinstance(sol, GraphSolution):
         sol.to_xarray().to_netcdf(out / "solution.nc", engine="scipy")
     else:
         to_netcdf(sol, out / "solution.nc", {})
     sol.plot().savefig(out / "solution.png", dpi=120)
-    report = json.dumps(_report(sol, options), indent=2, allow_nan=False)
-    write_atomically(out / "report.json", report.encode())
+    _write_report(_report(sol, options, **_verdict(sol)), out)
     print(f"wrote solution.pinn, solution.nc, solution.png and report.json to {out}")
 
 
-def _report(sol: Solution | GraphSolution, options: argparse.Namespace) -> dict[str, Any]:
+def _write_report(report: dict[str, Any], out: Path) -> None:
+    text = json.dumps(_plain(report), indent=2, allow_nan=False)
+    write_atomically(out / "report.json", text.encode())
+
+
+def _held_out(op: FamilyOperator) -> dict[str, Any]:
+    return held_out_record(op.held_out) | {"errors": op.held_out.errors.tolist()}
+
+
+def _verdict(sol: Solution | GraphSolution) -> dict[str, Any]:
     verdict: Verification = sol.verification
     figures = {
         f.name: getattr(verdict, f.name)
         for f in dataclasses.fields(verdict)
         if f.name not in ("reference", "status", "evidence", "errors")
     }
+    return {
+        "errors": dict(sol.errors),
+        "verification": figures,
+        "parameters": {
+            str(p): {"value": e.value, "stderr": e.stderr} for p, e in sol.parameters.items()
+        },
+    }
+
+
+def _report(
+    sol: Solution | GraphSolution | FamilyOperator, options: argparse.Namespace, **more: Any
+) -> dict[str, Any]:
     stats = {f.name: getattr(sol.stats, f.name) for f in dataclasses.fields(sol.stats)}
-    return _plain(
-        {
-            "problem": options.problem,
-            "settings": _settings(options.set),
-            "solver": repr(sol.solver),
-            "solver_name": solver_name(sol.solver),
-            "seed": options.seed,
-            "device": options.device,
-            "status": sol.status.name,
-            "message": sol.status.message,
-            "ok": sol.ok,
-            "evidence": sol.evidence.name,
-            "error_estimate": sol.error_estimate,
-            "errors": dict(sol.errors),
-            "verification": figures,
-            "parameters": {
-                str(p): {"value": e.value, "stderr": e.stderr} for p, e in sol.parameters.items()
-            },
-            "stats": stats | {"stopped_by": sol.stats.stopped_by.name},
-        }
-    )
+    return {
+        "problem": options.problem,
+        "settings": _settings(options.set),
+        "solver": repr(sol.solver),
+        "solver_name": solver_name(sol.solver),
+        "seed": options.seed,
+        "device": options.device,
+        "status": sol.status.name,
+        "message": sol.status.message,
+        "ok": sol.ok,
+        "evidence": sol.evidence.name,
+        "error_estimate": sol.error_estimate,
+        **more,
+        "stats": stats | {"stopped_by": sol.stats.stopped_by.name},
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -277,7 +305,14 @@ def _gallery() -> dict[str, Any]:
     # By name and late: the gallery is data that stands above the package.
     module = importlib.import_module("pinnkit.problems")
     return {
-        cls.__name__: cls for cls in (*module.GALLERY, *module.GRAPH_GALLERY, *module.LAW_GALLERY)
+        cls.__name__: cls
+        for cls in (
+            *module.GALLERY,
+            *module.FAMILY_GALLERY,
+            *module.SERIES_GALLERY,
+            *module.LAW_GALLERY,
+            *module.GRAPH_GALLERY,
+        )
     }
 
 
@@ -314,6 +349,8 @@ def _problem(text: str, settings: Mapping[str, Any]) -> AbstractProblem:
         if not settings:
             return found
         return found.remake(parameters={symbols[n]: v for n, v in settings.items()})
+    if isinstance(found, PDEFamily) and not settings:
+        return found
     raise UsageError(f"{text} is a {type(found).__name__}, not a problem")
 
 

@@ -27,6 +27,14 @@ class Decay(pk.ProblemClass):
 
 system = Decay().system
 number = 3
+
+X, u0 = pk.coords("x"), pk.given("u0")
+u = pk.field("u", T, X)
+family = pk.PDEFamily(
+    pk.PDESystem([u.diff(T) - u.diff(X, 2)], pk.Interval(T, 0, 1) * pk.Interval(X, 0, 1),
+                 [pk.Initial(u, u0 * X * (1 - X)), pk.Dirichlet(u, 0, on=pk.boundary(X))]),
+    {u0: pk.Uniform(0.5, 1)},
+)
 """
 
 
@@ -43,7 +51,11 @@ def run(*arguments: str) -> int:
 def test_list_shows_the_gallery(capsys: pytest.CaptureFixture[str]):
     assert run("list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) > 20 and any(line.startswith("Burgers ") for line in lines)
+    names = {line.split()[0] for line in lines}
+    # One of each gallery: equations, families, series, laws, graphs.
+    assert {
+        "Burgers", "DiffusionSorption", "OrnsteinUhlenbeck", "SpiralODE", "PoreNetwork",
+    } <= names  # fmt: skip
 
 
 def test_info_names_versions_and_solvers(capsys: pytest.CaptureFixture[str]):
@@ -68,6 +80,23 @@ def test_solve_writes_four_files_and_leaves_with_0(
     assert load(out / "solution.pinn")(t=1.0) == pytest.approx(0.1353, abs=1e-3)
     assert "OK" in capsys.readouterr().out
     assert run("verify", str(out / "solution.pinn")) == 0
+
+
+@pytest.mark.slow
+def test_a_family_is_learned_judged_and_judged_again(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Two files; what reads them judges other draws."""
+    out = tmp_path / "out"
+    steps = ["--max-steps", "1", "--tol", "0.5", "--quiet", "--out", str(out)]
+    assert run("solve", f"{file}:family", *steps) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["report.json", "solution.pinn"]
+    report = json.loads((out / "report.json").read_text())
+    assert report["solver_name"] == "HardConstraintMoE" and report["ok"] is True
+    assert report["error_estimate"] == max(sorted(report["held_out"]["errors"])[:11])
+    assert "wrote solution.pinn and report.json" in capsys.readouterr().out
+    assert run("verify", str(out / "solution.pinn"), "--tol", "1e-9") == 1
+    assert "verdict   INACCURATE" in capsys.readouterr().out
 
 
 def test_a_wrong_answer_leaves_with_1(file: str):

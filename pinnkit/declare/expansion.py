@@ -27,6 +27,7 @@ __all__ = [
     "AppliedExpansion",
     "Axis",
     "ChebyshevAxis",
+    "DecayAxis",
     "Expansion",
     "FourierAxis",
     "SplineAxis",
@@ -166,11 +167,38 @@ class SplineAxis:
         return SplineAxis(t[1:-1], p - 1), matrix
 
 
+@final
+@dataclass(frozen=True)
+class DecayAxis:
+    """exp(-r_k (t - lower)) for each rate r_k: how the modes of a diffusing field die away.
+
+    Args:
+        lower: Where all are 1.
+        rates: r_k, not negative.
+    """
+
+    lower: float
+    rates: tuple[float, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of functions."""
+        return len(self.rates)
+
+    def rows(self, x: Any, lib: Any) -> Any:
+        """The functions at x (n,): (size, n)."""
+        return lib.stack([lib.exp(-r * (x - self.lower)) for r in self.rates], 0)
+
+    def derivative(self) -> tuple[DecayAxis, np.ndarray]:
+        """As for `FourierAxis`."""
+        return self, np.diag([-r for r in self.rates])
+
+
 def _ratio(part: Any, whole: float) -> Any:
     return part * (1 / whole if whole > 0 else 0.0)
 
 
-Axis = FourierAxis | ChebyshevAxis | SplineAxis
+Axis = FourierAxis | ChebyshevAxis | SplineAxis | DecayAxis
 
 
 @final

@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from pinnkit.declare.expansion import Axis, ChebyshevAxis, Expansion, FourierAxis, SplineAxis
+from pinnkit.declare.expansion import (
+    Axis,
+    ChebyshevAxis,
+    DecayAxis,
+    Expansion,
+    FourierAxis,
+    SplineAxis,
+)
 
 __all__ = ["expansion_from_tree", "expansion_to_tree"]
 
@@ -47,6 +54,8 @@ def _axis_to_tree(axis: Axis) -> list[Any]:
         return ["fourier", axis.lower, axis.period, axis.size]
     if isinstance(axis, ChebyshevAxis):
         return ["chebyshev", axis.lower, axis.upper, axis.size]
+    if isinstance(axis, DecayAxis):
+        return ["decay", axis.lower, list(axis.rates)]
     return ["spline", list(axis.knots), axis.degree]
 
 
@@ -59,6 +68,15 @@ def _axis_from_tree(tree: Any) -> Axis:
         if not good or list(known) != sorted(known):
             raise ValueError("not a saved expansion: these are no knots")
         return SplineAxis(known, int(degree))
+    if kind == "decay":
+        lower, rates = float(rest[0]), tuple(float(r) for r in rest[1][: _LARGEST + 1])
+        if (
+            not 0 < len(rates) <= _LARGEST
+            or min(rates) < 0
+            or not np.isfinite([lower, *rates]).all()
+        ):
+            raise ValueError("not a saved expansion: these are no rates of decay")
+        return DecayAxis(lower, rates)
     first, second, size = float(rest[0]), float(rest[1]), int(rest[2])
     if kind == "fourier" and second > 0 and 0 < size <= _LARGEST and size % 2:
         return FourierAxis(first, second, size)

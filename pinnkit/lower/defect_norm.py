@@ -20,7 +20,7 @@ errors with the boundary values of a wall or an outflow, and r(t) = theta(u) - t
 the residual integrated in time. Multiplying by e and integrating, int r e = int (theta(u) - theta(u*)) e
 + D/2 |d_x int_0^T e|^2 + ... >= c |e|^2: the error is at most |r| / c. For the defect norm there is no such
 proof; its constants are measured (`nn.norm_constants`, docs/hard_constraints.md): linearised at A they are
-0.8 and 1.1 for diffusion-sorption, 0.8 and 1.4 for reaction and diffusion, 0.4 and 7 for Burgers' equation.
+0.8 and 1.1 for diffusion-sorption, 0.8 and 1.4 for reaction and diffusion, 0.5 and 3.4 for Burgers' equation.
 References: pinnkit's `DEFECT` evidence; grossmann2007numerical (implicit Euler).
 """
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sympy as sp
 import torch
@@ -25,9 +25,22 @@ from pinnkit.lower.jet_algebra import JetSpec, jet_mul
 from pinnkit.lower.jets import propagate
 from pinnkit.nn import Windows, describe, rebuild
 
-__all__ = ["BasisApproximation", "FamilyBasis", "offset_leaves"]
+__all__ = ["BasisApproximation", "FamilyBasis", "offset_leaves", "pick_leaves"]
 
 PIECE = 20_000  # points per pass: keeps the memory of large grids bounded
+
+
+class FixedPart(NamedTuple):
+    """What training does not change: the jets of the features and of B chi_k.
+
+    By point (S, n, F) and (S, n, K, m); or, where the trunk sees places within windows, by pair of a point
+    and a window (S, p, F + 1) and (S, p, m), with the pair's `point` and `expert`.
+    """
+
+    features: Tensor
+    envelope: Tensor
+    point: Tensor | None = None
+    expert: Tensor | None = None
 
 
 class FamilyBasis(nn.Module):
@@ -40,6 +53,9 @@ class FamilyBasis(nn.Module):
         windows: Along the one axis of space.
         trunk: (n, features) -> (n, N m).
         scales: Size of every field.
+        local: Whether the trunk sees, after the features, the place within each window: then windows have
+            the same functions, moved.
+        span: Of time, that they cover; None: all of it.
     """
 
     def __init__(
@@ -50,8 +66,14 @@ class FamilyBasis(nn.Module):
         windows: Windows,
         trunk: nn.Module,
         scales: Sequence[float],
+        local: bool = False,
+        span: float | None = None,
     ) -> None:
         super().__init__()
+        assert nf.time is not None
+        self.local = local
+        self.start, end = nf.bounds[nf.time]
+        self.span = end - self.start if span is None else span
         self.windows, self.scales = windows, tuple(float(s) for s in scales)
         scaled = [sp.Float(s) * f for s, f in zip(self.scales, factors, strict=True)]
         self.factors = ExpressionJets(scaled, nf.coords)
@@ -62,37 +84,74 @@ class FamilyBasis(nn.Module):
 
     @classmethod
     def of(
-        cls, form: FamilyForm, windows: Windows, trunk: nn.Module, scales: Sequence[float]
+        cls,
+        form: FamilyForm,
+        windows: Windows,
+        trunk: nn.Module,
+        scales: Sequence[float],
+        local: bool = False,
     ) -> FamilyBasis:
         """With the factors and features of a form."""
-        return cls(form.nf, form.factors, form.features, windows, trunk, scales)
+        nf, span = form.nf, form.span
+        return cls(nf, form.factors, form.features, windows, trunk, scales, local, span)
 
-    def fixed(self, points: Tensor, spec: JetSpec) -> tuple[Tensor, Tensor]:
-        """What training does not change at points: the features' jet, and that of B chi_k (S, n, K, m)."""
+    def fixed(self, points: Tensor, spec: JetSpec) -> FixedPart:
+        """What training does not change at points."""
         bells = self._bells(points, spec)
         factors = self.factors.jets(points, spec)
-        return self.features.jets(points, spec), jet_mul(
-            bells[..., None], factors[:, :, None], spec
+        envelope = jet_mul(bells[..., None], factors[:, :, None], spec)
+        features = self.features.jets(points, spec)
+        if not self.local:
+            return FixedPart(features, envelope)
+        at, expert, place = self.windows.inside(points[:, self.axis])
+        local = torch.zeros_like(features[:, at, :1])
+        local[0, :, 0] = place
+        along = tuple(int(c == self.axis) for c in range(spec.dimension))
+        if along in spec.position:
+            local[spec.position[along]] = 1 / self.windows.reach
+        return FixedPart(
+            torch.cat([features[:, at], local], 2), envelope[:, at, expert], at, expert
         )
 
-    def jets(self, fixed: tuple[Tensor, Tensor], spec: JetSpec) -> Tensor:
+    def jets(self, fixed: FixedPart, spec: JetSpec) -> Tensor:
         """All functions: (S, n, K N, m), expert by expert."""
-        features, envelope = fixed
-        trunk = propagate(self.trunk, features, spec).unflatten(-1, (-1, self.fields))
-        return jet_mul(envelope[:, :, :, None], trunk[:, :, None], spec).flatten(2, 3)
+        trunk = propagate(self.trunk, fixed.features, spec).unflatten(-1, (-1, self.fields))
+        if fixed.point is None:
+            return jet_mul(fixed.envelope[:, :, :, None], trunk[:, :, None], spec).flatten(2, 3)
+        count = int(fixed.point[-1]) + 1
+        values = jet_mul(fixed.envelope[:, :, None], trunk, spec)
+        every = values.new_zeros(count, self.windows.count, spec.size, *values.shape[2:])
+        assert fixed.expert is not None
+        every = every.index_put((fixed.point, fixed.expert), values.transpose(0, 1))
+        return every.permute(2, 0, 1, 3, 4).flatten(2, 3)
 
-    def leaves(self, fixed: tuple[Tensor, Tensor], spec: JetSpec, wanted: Wanted) -> Tensor:
+    def leaves(self, fixed: FixedPart, spec: JetSpec, wanted: Wanted) -> Tensor:
         """The wanted derivatives of all functions: (n, L, K N)."""
-        return _pick(self.jets(fixed, spec), spec, wanted)
+        return pick_leaves(self.jets(fixed, spec), spec, wanted)
 
     def combined(self, points: Tensor, spec: JetSpec, coefficients: Tensor) -> Tensor:
-        """The jet of sum_kj w_kj b_kj for w (K, N): (S, n, m)."""
-        trunk = propagate(self.trunk, self.features.jets(points, spec), spec)
-        experts = torch.einsum(
-            "snjm,kj->snkm", trunk.unflatten(-1, (-1, self.fields)), coefficients
-        )
-        total = jet_mul(self._bells(points, spec)[..., None], experts, spec).sum(2)
-        return jet_mul(self.factors.jets(points, spec), total, spec)
+        """The jet of sum_kj w_kj b_kj for w (n, K, N), a set for each point: (S, n, m)."""
+        fixed = self.fixed(points, spec)
+        trunk = propagate(self.trunk, fixed.features, spec).unflatten(-1, (-1, self.fields))
+        if fixed.point is None:
+            experts = torch.einsum("snjm,nkj->snkm", trunk, coefficients)
+            return jet_mul(fixed.envelope, experts, spec).sum(2)
+        own = torch.einsum("spjm,pj->spm", trunk, coefficients[fixed.point, fixed.expert])
+        parts = jet_mul(fixed.envelope, own, spec)
+        total = parts.new_zeros(spec.size, len(points), self.fields)
+        return total.index_add(1, fixed.point, parts)
+
+    def at_end(self, points: Tensor) -> Tensor:
+        """The same places at the end of the span."""
+        columns = [points[:, 0], points[:, 1]]
+        columns[1 - self.axis] = torch.full_like(columns[0], self.start + self.span)
+        return torch.stack(columns, 1)
+
+    def standing(self, jets: Tensor, spec: JetSpec) -> Tensor:
+        """Jets (S, ...) of what does not change in time: derivatives along it are 0."""
+        moves = [alpha[1 - self.axis] > 0 for alpha in spec.indices]
+        mask = torch.tensor(moves, device=jets.device).reshape(-1, *[1] * (jets.ndim - 1))
+        return jets.masked_fill(mask, 0.0)
 
     def _bells(self, points: Tensor, spec: JetSpec) -> Tensor:  # shape: (S, n, K)
         orders = [a[self.axis] if sum(a) == a[self.axis] else -1 for a in spec.indices]
@@ -104,10 +163,13 @@ class FamilyBasis(nn.Module):
 class BasisApproximation:
     """One member: A + sum of basis functions, derivatives of any order the windows have (3).
 
+    With s the stage of a point and t' its time in it: u(t, x) = A(t, x) + sum_kj w_skj b_kj(t', x)
+    + sum_(r < s) sum_kj w_rkj b_kj(end, x).
+
     Args:
         offset: A, by field.
         basis: The functions.
-        coefficients: w, (K, N).
+        coefficients: w, (S, K, N): a set for each stage, that starts from where the last one ended.
         coords: Columns of points.
     """
 
@@ -133,9 +195,21 @@ class BasisApproximation:
         inside = points.to(self.coefficients)
         pieces = []
         for part in inside.split(PIECE):
-            jets = self.offset.jets(part, spec) + self.basis.combined(part, spec, self.coefficients)
-            pieces.append(_pick(jets[:, :, None], spec, wanted)[..., 0])
+            jets = self.offset.jets(part, spec) + self._moving(part, spec)
+            pieces.append(pick_leaves(jets[:, :, None], spec, wanted)[..., 0])
         return [c.to(points) for c in torch.cat(pieces).unbind(1)]
+
+    def _moving(self, points: Tensor, spec: JetSpec) -> Tensor:  # shape: (S, n, m)
+        basis, w = self.basis, self.coefficients
+        elapsed = points[:, 1 - basis.axis] - basis.start
+        stage = (elapsed.detach() / basis.span).floor().long().clamp(0, len(w) - 1)
+        columns = [points[:, 0], points[:, 1]]
+        columns[1 - basis.axis] = basis.start + elapsed - stage * basis.span
+        jets = basis.combined(torch.stack(columns, 1), spec, w[stage])
+        if len(w) == 1:
+            return jets
+        reached = (w.cumsum(0) - w)[stage]
+        return jets + basis.standing(basis.combined(basis.at_end(points), spec, reached), spec)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """A JSON-able description and the tensors."""
@@ -147,6 +221,8 @@ class BasisApproximation:
             "windows": dataclasses.asdict(basis.windows),
             "trunk": describe(basis.trunk),
             "scales": list(basis.scales),
+            "local": basis.local,
+            "span": basis.span,
             "dtype": str(self.coefficients.dtype).removeprefix("torch."),
         }
         tensors = {
@@ -173,6 +249,8 @@ class BasisApproximation:
             Windows(**spec["windows"]),
             trunk,
             spec["scales"],
+            spec["local"],
+            spec["span"],
         )
         return cls([from_tree(e) for e in spec["offset"]], basis, coefficients, nf.coords)
 
@@ -216,7 +294,7 @@ def _derivatives(offset: Sequence[sp.Expr], nf: NormalForm, wanted: Wanted) -> l
     return out
 
 
-def _pick(jets: Tensor, spec: JetSpec, wanted: Wanted) -> Tensor:  # shape: (n, L, functions)
+def pick_leaves(jets: Tensor, spec: JetSpec, wanted: Wanted) -> Tensor:  # shape: (n, L, functions)
     """Derivatives from coefficients (S, n, functions, m)."""
     columns = []
     for field, alpha in wanted:

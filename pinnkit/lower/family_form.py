@@ -14,6 +14,10 @@ E = erfc(d / sqrt(4 D t)) is the shape, f = 1 - E, and E is added to the clock: 
 own scale at every time, and the condition at the wall holds, too, from the first moment on. D is the
 largest diffusivity at the corner, once and a half: tails may be shorter than E's, not longer.
 
+On a periodic axis there are no walls, and A = u0(x) would keep waves that die within a moment, for the
+learned functions to take away again. Where the start is given by its waves, each dies away in A as it
+would by diffusion alone: A = sum_k c_k exp(-D k^2 t) e^(i k x), D the smallest diffusivity of the draws.
+
 Neumann and Robin conditions are not built in; they stay in the residual.
 """
 
@@ -24,8 +28,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import sympy as sp
 
+from pinnkit.declare.expansion import (
+    AppliedExpansion,
+    DecayAxis,
+    Expansion,
+    FourierAxis,
+    expanded,
+)
 from pinnkit.declare.family import PDEFamily
 from pinnkit.ir.leaves import field_of, freeze, settle, steps_of
 from pinnkit.ir.normal_form import Condition, NormalForm
@@ -35,6 +47,7 @@ __all__ = ["FamilyForm", "family_refusal", "make_family_form"]
 JUMP = 1e-8  # of the data: smaller mismatches at a corner are rounding
 WIDER = 1.5  # the layer's diffusivity over that of the equation
 START = 1e-12  # of the time span: layers start this early, and are finite at the start
+WAVES = "waves"  # beside the sides: what diffuses on a periodic axis
 HARMONICS = 3  # of a periodic axis among the features
 
 Sample = Mapping[Any, Any]
@@ -46,10 +59,12 @@ class FamilyForm:
 
     Args:
         nf: Of the family.
-        diffusivity: Of the layers, by side ("left", "right"); sides without one are absent.
+        diffusivity: Of the layers, by side ("left", "right"); sides without one are absent. "waves": of
+            those of a periodic start.
         factors: B, by field.
         features: Functions of the coordinates that a network sees, of size 1.
         held: Conditions that hold by construction.
+        span: Of time, that B and the features cover.
     """
 
     nf: NormalForm
@@ -57,6 +72,12 @@ class FamilyForm:
     factors: tuple[sp.Expr, ...]
     features: tuple[sp.Expr, ...]
     held: tuple[Condition, ...]
+    span: float
+
+    @property
+    def layered(self) -> bool:
+        """Whether layers leave the corners."""
+        return bool(_layers(self.diffusivity))
 
     def offset(self, sample: Sample) -> tuple[sp.Expr, ...]:
         """A by field, with what the sample gives in the place of the inputs; others stay symbols."""
@@ -92,16 +113,27 @@ def family_refusal(family: PDEFamily) -> str | None:
     return None
 
 
-def make_family_form(family: PDEFamily, draws: Sequence[Sample]) -> FamilyForm:
+def make_family_form(
+    family: PDEFamily, draws: Sequence[Sample], *, stages: int = 1, local: bool = False
+) -> FamilyForm:
     """The form; corners are looked at with the draws.
 
     Args:
         family: One without a `family_refusal`.
         draws: Samples as `family.sample` gives.
+        stages: Equal parts of time that are marched through; B and the features cover the first.
+        local: Whether the network sees places within windows; then no feature depends on space.
     """
     nf = family.normal_form
+    assert nf.time is not None
+    low, high = nf.bounds[nf.time]
+    span = (high - low) / stages
     read = [family.read_sample(s) for s in draws]
     diffusivity: dict[str, float] = {}
+    if nf.periodic:
+        found = [d for s in read if (d := _diffusivity(nf, "left", s)) is not None]
+        if len(found) == len(read):
+            diffusivity[WAVES] = min(found)
     for side in () if nf.periodic else ("left", "right"):
         if any(_contradicts(nf, side, s) for s in read):
             found = [d for s in read if (d := _diffusivity(nf, side, s)) is not None]
@@ -113,24 +145,29 @@ def make_family_form(family: PDEFamily, draws: Sequence[Sample]) -> FamilyForm:
     return FamilyForm(
         nf=nf,
         diffusivity=diffusivity,
-        factors=tuple(_factor(nf, u, diffusivity) for u in nf.fields),
-        features=_features(nf, diffusivity),
+        factors=tuple(_factor(nf, u, diffusivity, span) for u in nf.fields),
+        features=_features(nf, diffusivity, span, local),
         held=tuple(held),
+        span=span,
     )
 
 
-def _features(nf: NormalForm, diffusivity: Mapping[str, float]) -> tuple[sp.Expr, ...]:
+def _features(
+    nf: NormalForm, diffusivity: Mapping[str, float], span: float, local: bool
+) -> tuple[sp.Expr, ...]:
     x = nf.space[0]
     low, high = nf.bounds[x]
-    tau, share = _tau(nf), (x - sp.Float(low)) / sp.Float(high - low)
-    time = sp.sqrt(tau + sp.Float(START)) if diffusivity else tau
+    tau, share = _tau(nf, span), (x - sp.Float(low)) / sp.Float(high - low)
+    time = sp.sqrt(tau + sp.Float(START)) if _layers(diffusivity) else tau
     features = [2 * time - 1]
+    if local:
+        return tuple(features)
     if x in nf.periodic:
         for k in range(1, HARMONICS + 1):
             features += [sp.cos(2 * sp.pi * k * share), sp.sin(2 * sp.pi * k * share)]
     else:
         features.append(2 * share - 1)
-    for side, d in diffusivity.items():
+    for side, d in _layers(diffusivity):
         features += [2 * _layer(nf, side, d) - 1, 2 * _layer(nf, side, 4 * d) - 1]
     return tuple(features)
 
@@ -142,6 +179,8 @@ def _offset(
     initial = _initial(nf, u)
     assert initial is not None and initial.value is not None
     start = _put(initial.value, sample)
+    if WAVES in diffusivity:
+        return _decaying(nf, start, diffusivity[WAVES])
     walls = _walls(nf, u)
     total = start
     for side, c in walls.items():
@@ -156,9 +195,27 @@ def _offset(
     return total
 
 
-def _factor(nf: NormalForm, u: sp.Expr, diffusivity: Mapping[str, float]) -> sp.Expr:
-    clock = _tau(nf)
-    for side, d in diffusivity.items():
+def _decaying(nf: NormalForm, start: sp.Expr, diffusivity: float) -> sp.Expr:
+    """A start given by its waves, each dying away as it would by diffusion alone; others stay as they are."""
+    x, t = nf.space[0], nf.time
+    assert t is not None
+    if not isinstance(start, AppliedExpansion) or start.args != (x,):
+        return start
+    (axis,) = start.expansion.axes
+    if not isinstance(axis, FourierAxis):
+        return start
+    wave = 2 * math.pi / axis.period
+    rates = [diffusivity * (wave * k) ** 2 for k in range(axis.size // 2 + 1)]
+    coefficients = np.zeros((axis.size, len(rates)))
+    number = np.arange(axis.size)
+    coefficients[number, (number + 1) // 2] = start.expansion.coefficients
+    decay = DecayAxis(nf.bounds[t][0], tuple(rates))
+    return expanded(start.stem, Expansion((axis, decay), coefficients), x, t)
+
+
+def _factor(nf: NormalForm, u: sp.Expr, diffusivity: Mapping[str, float], span: float) -> sp.Expr:
+    clock = _tau(nf, span)
+    for side, d in _layers(diffusivity):
         clock += _layer(nf, side, d)
     out = clock
     for side in _walls(nf, u):
@@ -169,6 +226,10 @@ def _factor(nf: NormalForm, u: sp.Expr, diffusivity: Mapping[str, float]) -> sp.
     return out
 
 
+def _layers(diffusivity: Mapping[str, float]) -> list[tuple[str, float]]:
+    return [(side, d) for side, d in diffusivity.items() if side != WAVES]
+
+
 def _layer(nf: NormalForm, side: str, diffusivity: float) -> sp.Expr:
     """E = erfc(d / sqrt(4 D t)), t a little above zero."""
     assert nf.time is not None
@@ -177,10 +238,9 @@ def _layer(nf: NormalForm, side: str, diffusivity: float) -> sp.Expr:
     return sp.erfc(_distance(nf, side) / sp.sqrt(4 * sp.Float(diffusivity) * elapsed))
 
 
-def _tau(nf: NormalForm) -> sp.Expr:
+def _tau(nf: NormalForm, span: float) -> sp.Expr:
     assert nf.time is not None
-    low, high = nf.bounds[nf.time]
-    return (nf.time - sp.Float(low)) / sp.Float(high - low)
+    return (nf.time - sp.Float(nf.bounds[nf.time][0])) / sp.Float(span)
 
 
 def _distance(nf: NormalForm, side: str) -> sp.Expr:

@@ -74,17 +74,23 @@ class Windows:
         """The part every point lies in."""
         return ((x.detach() - self.lower) / self.size).floor().long().clamp(0, self.count - 1)
 
+    @property
+    def reach(self) -> float:
+        """How far from its middle a bell is not 0."""
+        return (1 + self.overlap) * self.size / 2
+
+    def inside(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # shapes: (p,), (p,), (p,)
+        """Every pair of a point and a window it lies in: point, window, place in [-1, 1]."""
+        y = self._from_middles(x) / self.reach
+        points, windows = torch.nonzero(y.detach().abs() <= 1, as_tuple=True)
+        return points, windows, y[points, windows]
+
     def taylor(self, x: Tensor, order: int) -> Tensor:  # shape: (order + 1, n, K)
         """chi_k^(r)(x) / r! for r = 0 ... order; over k the values add up to 1, the rest to 0."""
         if self.overlap == 0:
             own = nn.functional.one_hot(self.place(x), self.count).to(x)
             return torch.stack([own, *[torch.zeros_like(own)] * order])
-        inner = torch.arange(self.count, dtype=x.dtype, device=x.device)
-        middle = self.lower + (inner + 0.5) * self.size
-        y = x[:, None] - middle
-        if self.periodic:
-            length = self.upper - self.lower
-            y = y - length * torch.floor(y.detach() / length + 0.5)
+        y = self._from_middles(x)
         half = self.overlap * self.size / 2
         rise = _smooth_step((y + self.size / 2 + half) / (2 * half), 2 * half, order)
         fall = _smooth_step((y - self.size / 2 + half) / (2 * half), 2 * half, order)
@@ -94,6 +100,14 @@ class Windows:
             rise = torch.cat([one, rise[:, :, 1:]], 2)
             fall = torch.cat([fall[:, :, :-1], torch.zeros_like(one)], 2)
         return rise - fall
+
+    def _from_middles(self, x: Tensor) -> Tensor:  # shape: (n, K)
+        inner = torch.arange(self.count, dtype=x.dtype, device=x.device)
+        y = x[:, None] - (self.lower + (inner + 0.5) * self.size)
+        if self.periodic:
+            length = self.upper - self.lower
+            y = y - length * torch.floor(y.detach() / length + 0.5)
+        return y
 
 
 class Experts(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def learn_family(
         history = _resume(resume, state, env, repr(family))
     loop = iterate(
         solver, family, state,
-        max_steps=env.max_steps, time_limit=env.time_limit, started=started,
+        max_steps=env.max_steps, time_limit=env.time_limit, started=started, ranks=env.ranks,
     )  # fmt: skip
 
     def save() -> None:
@@ -74,7 +75,7 @@ def learn_family(
             checkpoint.write(snapshot, history, repr(family), type(solver).__name__)
 
     every = 1 if checkpoint is None else checkpoint.every
-    run(loop, history, show=show, callback=callback, save=save, every=every)
+    run(loop, history, show=show, callback=callback, save=save, every=every, ranks=env.ranks)
     stopped_by = loop.stopped_by or Status.INTERRUPTED
     model = solver.finish(family, state)
     seconds = time.perf_counter() - started
@@ -82,7 +83,9 @@ def learn_family(
     held = HeldOut(
         np.zeros(0), solver.quantile, math.nan, tol, Evidence.NONE, "nobody was asked to judge it"
     )
-    if verify and stopped_by is not Status.INTERRUPTED:
+    if not env.ranks.first:
+        held = replace(held, reason="rank 0 judges it")
+    elif verify and stopped_by is not Status.INTERRUPTED:
         held = judge_draws(
             family,
             model,
@@ -116,7 +119,7 @@ def learn_family(
     if show is not None:
         show.say(f"step {state.step}: {op!r}")
         show.close()
-    if throw and not op.ok:
+    if throw and not op.ok and env.ranks.first:
         raise SolveError(op.status, op)
     return op
 

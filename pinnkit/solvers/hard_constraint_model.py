@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +19,15 @@ import torch
 from torch import Tensor
 
 from pinnkit.declare.family import PDEFamily
+from pinnkit.errors import UnsupportedProblemError
 from pinnkit.implicit import LevenbergMarquardt
 from pinnkit.lower.defect_norm import DefectNorm, SpaceTimeGrid
-from pinnkit.lower.family_basis import BasisApproximation, FamilyBasis, offset_leaves
+from pinnkit.lower.family_basis import (
+    BasisApproximation,
+    FamilyBasis,
+    offset_leaves,
+    pick_leaves,
+)
 from pinnkit.lower.family_form import make_family_form
 from pinnkit.lower.family_residuals import FamilyResidual
 from pinnkit.lower.fields import closure_of
@@ -37,18 +44,31 @@ LOOKED_AT = 8  # draws by which corners, sizes and diffusivities are found
 LOOK_SEED = 0  # always the same ones: files need not hold what follows from the declaration
 SENSORS = 24  # values of a given function the soft baseline sees
 TOGETHER = 16  # members solved side by side
+NEAR_ENOUGH = 1e-2  # relative step at which the norm is linearised anew
 NEAR = 1e-9  # of the axis: either side of an interface
 
 Norm = Callable[[Tensor], Tensor]
 
 
 class Members:
-    """Samples on the grid: inputs of the residual (B, n, G) and leaves of A (B, n, L)."""
+    """Samples on the grids of all stages, stage by stage within each sample.
+
+    Args:
+        samples: B of them.
+        inputs: Of the residual, (B S, n, G).
+        offset: Leaves of A, (B S, n, L).
+    """
 
     def __init__(
         self, samples: Sequence[Mapping[Any, Any]], inputs: Tensor, offset: Tensor
     ) -> None:
         self.samples, self.inputs, self.offset = samples, inputs, offset
+
+    def at(self, stage: int) -> Members:
+        """The same samples in one stage alone."""
+        count = len(self.inputs) // len(self.samples)
+        own = slice(stage, None, count)
+        return Members(self.samples, self.inputs[own], self.offset[own])
 
 
 class Discretisation:
@@ -72,21 +92,29 @@ class Discretisation:
         nf = self.nf = family.normal_form
         assert nf.time is not None
         looked_at = family.sample(LOOKED_AT, LOOK_SEED)
-        self.form = make_family_form(family, looked_at)
+        x = nf.space[0]
+        # Windows of a periodic axis are alike: there the trunk sees the place within them.
+        self.local = x in nf.periodic and solver.experts > 1
+        self.form = make_family_form(family, looked_at, stages=solver.stages, local=self.local)
+        if solver.stages > 1 and self.form.layered:
+            raise UnsupportedProblemError(
+                f"stages={solver.stages}: the start contradicts a side, and the layer that leaves the corner"
+                " spans all of time; use stages=1, with more functions="
+            )
         self.residual = FamilyResidual(family, self.form.held)
         self.wanted = self.residual.wanted
         self.spec = closure_of(tuple(a for _, a in self.wanted), len(nf.coords))
         member = family.on(looked_at[0]).normal_form
         found = estimate_field_scales(member)
         self.scales = [found[u].scale for u in member.fields]
-        x = nf.space[0]
         self.windows = Windows(
             *nf.bounds[x], solver.experts, overlap=solver.overlap, periodic=x in nf.periodic
         )
-        grading = solver.grading or (2.5 if self.form.diffusivity else 1.5)
+        usual = 2.5 if self.form.layered else 1.5 if solver.stages == 1 else 1.0
+        begin = nf.bounds[nf.time][0]
         self.grid = SpaceTimeGrid(
-            *nf.bounds[nf.time], *nf.bounds[x],
-            times=solver.times, nodes=solver.nodes, grading=grading,
+            begin, begin + self.form.span, *nf.bounds[x],
+            times=solver.times, nodes=solver.nodes, grading=solver.grading or usual,
             periodic=x in nf.periodic, dtype=dtype, device=device,
         )  # fmt: skip
         self.points = self.grid.points(nf.coords[0] == nf.time)
@@ -99,7 +127,7 @@ class Discretisation:
         """A trunk, for the soft baseline with a branch."""
         solver = self.solver
         return DeepONet(
-            len(self.form.features), solver.functions, len(self.nf.fields),
+            len(self.form.features) + self.local, solver.functions, len(self.nf.fields),
             sensors=0 if solver.constraint else self.sensing.size,
             coefficients=solver.functions * solver.experts,
             width=solver.width, depth=solver.depth, gain=2.0, spread=1.0,
@@ -108,12 +136,27 @@ class Discretisation:
 
     def basis(self, network: DeepONet) -> FamilyBasis:
         """The functions that a trunk makes."""
-        return FamilyBasis.of(self.form, self.windows, network.trunk, self.scales)
+        return FamilyBasis.of(self.form, self.windows, network.trunk, self.scales, self.local)
+
+    def leaves(self, basis: FamilyBasis) -> tuple[Tensor, Tensor | None]:
+        """Leaves of all functions (n, L, K N); and, for several stages, of what they leave to the next."""
+        now = basis.leaves(basis.fixed(self.points, self.spec), self.spec, self.wanted)
+        if self.solver.stages == 1:
+            return now, None
+        ends = basis.at_end(self.points)
+        jets = basis.jets(basis.fixed(ends, self.spec), self.spec)
+        return now, pick_leaves(basis.standing(jets, self.spec), self.spec, self.wanted)
 
     def members(self, samples: Sequence[Mapping[Any, Any]]) -> Members:
-        """Samples (read by the family) on the grid."""
-        inputs = self.residual.inputs(samples, self.points)
-        return Members(samples, inputs, offset_leaves(self.form, samples, self.points, self.wanted))
+        """Samples (read by the family) on the grid of every stage."""
+        stages, size = self.solver.stages, len(self.points)
+        every = self.points.repeat(stages, 1)
+        stage = torch.arange(stages).repeat_interleave(size)
+        every[:, self.nf.coords.index(self.nf.time)] += stage.to(every) * self.form.span
+        inputs = self.residual.inputs(samples, every)
+        offset = offset_leaves(self.form, samples, every, self.wanted)
+        parts = [v.unflatten(1, (stages, size)).flatten(0, 1) for v in (inputs, offset)]
+        return Members(samples, *parts)
 
     def norm(self, members: Members, leaves: Tensor) -> Norm:
         """The norm's map, linearised for each member at the state with these leaves (B, n, L)."""
@@ -125,14 +168,59 @@ class Discretisation:
         scales = leaves.new_tensor(self.scales)
         return DefectNorm(self.grid, self.orders, slopes, replaced, scales)
 
-    def layer(self, norm: Norm, *, max_steps: int | None = None) -> HardConstraint:
+    def solved(
+        self,
+        leaves: Tensor,  # shape: (n, L, K N)
+        members: Members,
+        *,
+        max_steps: int | None = None,
+    ) -> Constrained:
+        """Coefficients of members on the grid they lie on.
+
+        The norm is linearised at A first, then at the solution in that norm: what a member gets does not
+        depend on the others.
+        """
+        plain = self.solver.norm == "pointwise"
+        rtol = None if plain else NEAR_ENOUGH
+        first = self.layer(self.norm(members, members.offset), max_steps=max_steps, rtol=rtol)
+        found = first(leaves, members.offset, members.inputs)
+        if plain:
+            return found
+        here = members.offset + torch.einsum("nlj,bj->bnl", leaves, found.coefficients)
+        second = self.layer(self.norm(members, here), max_steps=max_steps)
+        return second(leaves, members.offset, members.inputs, start=found.coefficients)
+
+    def marched(
+        self,
+        leaves: tuple[Tensor, Tensor | None],
+        members: Members,
+        *,
+        max_steps: int | None = None,
+    ) -> tuple[Tensor, list[Constrained]]:
+        """Stage by stage: A with what was reached before, (B, S, n, L), and what was found."""
+        now, ends = leaves
+        found: list[Constrained] = []
+        begun: list[Tensor] = []
+        reached = now.new_zeros(len(members.samples), now.shape[2])
+        for stage in range(self.solver.stages):
+            part = members.at(stage)
+            if ends is not None:
+                part.offset = part.offset + torch.einsum("nlj,bj->bnl", ends, reached)
+            found.append(self.solved(now, part, max_steps=max_steps))
+            reached = reached + found[-1].coefficients
+            begun.append(part.offset)
+        return torch.stack(begun, 1), found
+
+    def layer(
+        self, norm: Norm, *, max_steps: int | None = None, rtol: float | None = None
+    ) -> HardConstraint:
         """The constraint layer in this norm."""
         solver = self.solver
         return HardConstraint(
             self.residual,
             norm,
             solver=LevenbergMarquardt(damping=0.0),
-            rtol=solver.rtol,
+            rtol=rtol or solver.rtol,
             max_steps=max_steps or solver.max_steps,
         )
 
@@ -150,8 +238,7 @@ class HardConstraintModel:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.basis = parts.basis(self.network)
         with torch.no_grad():
-            fixed = self.basis.fixed(parts.points, parts.spec)
-            self._leaves = self.basis.leaves(fixed, parts.spec, parts.wanted)
+            self._leaves = parts.leaves(self.basis)
 
     def solve(self, samples: Sequence[Mapping[Any, Any]]) -> list[Answer]:
         """One `Answer` per sample, with how it was found in its stats."""
@@ -160,23 +247,24 @@ class HardConstraintModel:
             answers += self._solve_some(samples[at : at + TOGETHER])
         return answers
 
-    def coefficients(self, members: Members) -> Constrained | Tensor:
-        """What the layer finds; for the soft baseline the branch's answer (B, K N).
+    def on(self, family: PDEFamily) -> HardConstraintModel:
+        """The same functions of time and space for another family, such as one that lasts longer.
 
-        The norm is linearised at A first, then at the solution in that norm: what a member gets does not
-        depend on the others.
+        Coefficients are those of the least residual over the other family's whole domain.
+
+        Raises:
+            ValueError: if the other family has layers at other sides, or several stages are marched: then
+                a stage more is what goes on.
         """
-        parts = self.parts
-        with torch.no_grad():
-            if not parts.solver.constraint:
-                return self.network.coefficients(parts.sensing(members.samples))
-            first = parts.layer(parts.norm(members, members.offset))
-            found = first(self._leaves, members.offset, members.inputs)
-            if parts.solver.norm == "pointwise":
-                return found
-            leaves = members.offset + torch.einsum("nlj,bj->bnl", self._leaves, found.coefficients)
-            second = parts.layer(parts.norm(members, leaves))
-            return second(self._leaves, members.offset, members.inputs, start=found.coefficients)
+        solver, form = self.parts.solver, self.parts.form
+        if solver.stages > 1:
+            raise ValueError("stages are marched: solve the longer family with more stages instead")
+        dtype, device = self.parts.points.dtype, self.parts.points.device
+        parts = Discretisation(family, solver, dtype=dtype, device=device)
+        if set(parts.form.diffusivity) != set(form.diffusivity):
+            raise ValueError("the families have layers at different sides: their functions differ")
+        parts.form = replace(parts.form, factors=form.factors, features=form.features)
+        return HardConstraintModel(parts, self.network)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a file holds beside the declaration and the knobs: the weights."""
@@ -204,19 +292,24 @@ class HardConstraintModel:
     def _solve_some(self, samples: Sequence[Mapping[Any, Any]]) -> list[Answer]:
         parts = self.parts
         solver = parts.solver
-        found = self.coefficients(parts.members(samples))
-        w = found if isinstance(found, Tensor) else found.coefficients
+        shape = (solver.stages, solver.experts, solver.functions)
+        found: list[Constrained] = []
+        with torch.no_grad():
+            if solver.constraint:
+                _, found = parts.marched(self._leaves, parts.members(samples))
+                w = torch.stack([f.coefficients for f in found], 1)
+            else:
+                w = self.network.coefficients(parts.sensing(samples))
         answers = []
         for i, sample in enumerate(samples):
-            own = w[i].reshape(solver.experts, solver.functions)
             approximation = BasisApproximation(
-                parts.form.offset(sample), self.basis, own, parts.nf.coords
+                parts.form.offset(sample), self.basis, w[i].reshape(shape), parts.nf.coords
             )
             stats: dict[str, object] = {"interface_jump": self._jump(approximation)}
-            if not isinstance(found, Tensor):
-                stats["iterations"] = int(found.record.iterations[i])
-                stats["converged"] = bool(found.record.converged[i])
-                stats["misfit"] = float(found.misfit[i])
+            if found:
+                stats["iterations"] = max(int(f.record.iterations[i]) for f in found)
+                stats["converged"] = all(bool(f.record.converged[i]) for f in found)
+                stats["misfit"] = max(float(f.misfit[i]) for f in found)
             answers.append(Answer(approximation, stats=stats))
         return answers
 

@@ -10,8 +10,13 @@ Next  `hard_constraint_state` trains it, `hard_constraint_model` answers, `famil
 
 A and B make start and walls exact (`lower.family_form`), chi_k are the experts' windows, tau_j is learned
 without any solution. P is `lower.defect_norm`, so that the square root of the loss is about the relative
-error itself. At the minimum over w the loss has no slope in w: its gradient by theta is that with w held
-fixed, exactly. (The layer, `nn.HardConstraint`, differentiates through w for losses of another kind.)
+error itself. With several `stages` time is marched through: the sum of all that earlier stages reached stands
+beside A, so that handovers are exact, and tau_j covers the length of one stage. Fronts that move and steepen
+are then solved from a near start, and a least-squares iteration over all of time does not lose its way.
+On a periodic axis tau_j sees the place within its window: all experts have the same functions.
+
+At the minimum over w the loss has no slope in w: its gradient by theta is that with w held fixed, exactly.
+(The layer, `nn.HardConstraint`, differentiates through w for losses of another kind.)
 
 Departures from the published method, each by a knob that goes back: the norm (`norm="pointwise"`: the plain
 residual, which trades the truth for a smaller residual), windows that overlap (`overlap=0`: boxes with jumps
@@ -47,6 +52,8 @@ class HardConstraintMoE(AbstractSolver):
         functions: Learned functions per expert (N; paper: 16 and 64).
         experts: Windows along the axis of space (K; paper: 4); 1: one global constraint (PI-HC).
         overlap: Share of a window over which neighbours blend; 0: disjoint boxes, as published.
+        stages: Equal parts of time, solved one after another, each from where the last one ended; `times`
+            is the grid's size in each. Not where a layer leaves a corner.
         constraint: Whether coefficients are solved for; False: a branch network predicts them, trained by
             the same loss (the soft baseline; a physics-informed DeepONet).
         norm: "defect": of the error the residual makes; "pointwise": of the residual itself.
@@ -62,12 +69,14 @@ class HardConstraintMoE(AbstractSolver):
 
     Supports families of first order in time, in one space dimension. Not: unknown parameters, conditions
     on parts of a side, integral conditions. Layers that form inside the domain need more experts.
+    Several ranks (`torchrun`, docs/scaling_out.md) share the draws of every update.
     References: chalapathi2024scaling.
     """
 
     functions: int = 12
     experts: int = 4
     overlap: float = 1.0
+    stages: int = 1
     constraint: bool = True
     norm: str = "defect"
     width: int = 24
@@ -83,6 +92,7 @@ class HardConstraintMoE(AbstractSolver):
     judged: int = 12
     quantile: float = 0.9
 
+    shards: ClassVar[bool] = True
     citation: ClassVar[str] = (
         "@inproceedings{chalapathi2024scaling,\n"
         "  title     = {Scaling physics-informed hard constraints with mixture-of-experts},\n"
@@ -95,6 +105,7 @@ class HardConstraintMoE(AbstractSolver):
         names = [
             "functions",
             "experts",
+            "stages",
             "width",
             "depth",
             "times",
@@ -108,6 +119,10 @@ class HardConstraintMoE(AbstractSolver):
         faults = [
             f"{n}={getattr(self, n)} must be at least 1" for n in names if getattr(self, n) < 1
         ]
+        if self.stages > 1 and not self.constraint:
+            faults.append(
+                f"stages={self.stages} needs constraint=True: a branch network knows no end"
+            )
         if not 0 <= self.overlap <= 1:
             faults.append(f"overlap={self.overlap} must lie in [0, 1]")
         if self.norm not in ("defect", "pointwise"):

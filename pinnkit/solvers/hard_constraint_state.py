@@ -3,6 +3,10 @@
 In    the discretisation, weights, draws of the inputs.
 Out   `LearningState`, stepped by the one loop of `pinnkit.train`.
 Next  `family_learning` runs it.
+
+On several ranks each holds its share of the draws, and loss and gradient are summed in one vector. What
+belongs to a draw (its coefficients, the state its norm is linearised at) is gathered after every update, so
+that a checkpoint is whole and does not depend on how many ranks there are.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from pinnkit.nn import DeepONet, HardConstraint
 from pinnkit.solvers.base import Env
 from pinnkit.solvers.hard_constraint_model import Discretisation, HardConstraintModel, Members
 from pinnkit.train.parameters import flat_gradient, flat_parameters, load_parameters
+from pinnkit.train.ranks import ONE, Ranks
 from pinnkit.train.self_scaled_broyden import SelfScaledBroyden
 
 if TYPE_CHECKING:
@@ -34,8 +39,12 @@ class FamilyLoss:
     Args:
         parts: The discretisation.
         network: Whose weights are trained.
-        members: Drawn.
-        at: Leaves the norm is linearised at, (B, n, L); None: at what the layer finds in the norm at A.
+        members: Drawn; this rank's.
+        at: Leaves (B, S, 2, n, L), stage by stage, of what a member starts from (A and what was reached
+            before) and of what its norm is linearised at; None: as the layer finds them with these weights.
+        ranks: The processes that share the members.
+        own: How many of the members count; None: all. A rank without a draw takes one along that does not.
+        draws: Members of all ranks together; None: as many as `own`.
     """
 
     def __init__(
@@ -44,20 +53,26 @@ class FamilyLoss:
         network: DeepONet,
         members: Members,
         at: Tensor | None = None,
+        *,
+        ranks: Ranks = ONE,
+        own: int | None = None,
+        draws: int | None = None,
     ) -> None:
-        self.parts, self.network, self.members = parts, network, members
+        self.parts, self.network, self.members, self.ranks = parts, network, members, ranks
+        self.own = len(members.samples) if own is None else own
+        self.draws = self.own if draws is None else draws
         self.basis = parts.basis(network)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
-        count = parts.solver.functions * parts.solver.experts
-        self.w = members.offset.new_zeros(len(members.offset), count)
+        solver = parts.solver
+        self.w = members.offset.new_zeros(
+            len(members.samples), solver.stages, solver.functions * solver.experts
+        )
         with torch.no_grad():
             self._fixed = self.basis.fixed(parts.points, parts.spec)
-            if at is None:
-                self.layer = parts.layer(parts.norm(members, members.offset), max_steps=INNER)
-                basis = self._leaves()
-                at = members.offset + torch.einsum("nlj,bj->bnl", basis, self._best(basis))
-            self.at = at
-            self.layer: HardConstraint = parts.layer(parts.norm(members, at), max_steps=INNER)
+            self.at = self._found() if at is None else at
+            self._known = (self.at[:, :, 0].flatten(0, 1), members.inputs)
+            norm = parts.norm(members, self.at[:, :, 1].flatten(0, 1))
+            self.layer: HardConstraint = parts.layer(norm, max_steps=INNER)
 
     @property
     def shapes(self) -> Sequence[tuple[int, ...]]:
@@ -73,34 +88,50 @@ class FamilyLoss:
         load_parameters(self.parameters, theta)
 
     def residual(self, theta: Tensor) -> Tensor:
-        """All rows at the best coefficients, without a graph."""
+        """This rank's rows at the best coefficients, without a graph."""
         self.put(theta)
         with torch.no_grad():
             leaves = self._leaves()
-            return self.layer.rows(self._best(leaves), leaves, *self._known()).flatten()
+            rows = self.layer.rows(self._best(leaves), leaves, *self._known)
+        return rows[: self.own * self.parts.solver.stages].flatten()
 
     def rows(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Not offered: the coefficients move with the weights."""
         raise NotImplementedError("a family is learned by SelfScaledBroyden, from gradients")
 
     def gradient(self, theta: Tensor) -> tuple[float, Tensor]:
-        """The loss and its gradient; w is held fixed, for it is a minimiser of the same loss."""
+        """The loss of all ranks and its gradient; w is held fixed, for it is a minimiser of the same loss."""
         self.put(theta)
         leaves = self._leaves()
         w = self._best(leaves)
-        rows = self.layer.rows(w, leaves, *self._known())
-        loss = rows.square().sum() / len(rows)
-        return float(loss.detach()), flat_gradient(loss, self.parameters)
+        rows = self.layer.rows(w, leaves, *self._known)
+        stages = self.parts.solver.stages
+        loss = rows[: self.own * stages].square().sum() / (self.draws * stages)
+        part = torch.cat([flat_gradient(loss, self.parameters), loss.detach()[None]])
+        whole = self.ranks.sum(part)
+        return float(whole[-1]), whole[:-1]
 
     def _best(self, leaves: Tensor) -> Tensor:
         if not self.parts.solver.constraint:
             return self.network.coefficients(self.parts.sensing(self.members.samples))
         with torch.no_grad():
-            self.w = self.layer(leaves.detach(), *self._known(), start=self.w).coefficients
-        return self.w
+            start = self.w.flatten(0, 1)
+            w = self.layer(leaves.detach(), *self._known, start=start).coefficients
+        self.w = w.reshape(self.w.shape)
+        return w
 
-    def _known(self) -> tuple[Tensor, Tensor]:
-        return self.members.offset, self.members.inputs
+    def _found(self) -> Tensor:
+        """`at`, by the weights of now."""
+        parts, members = self.parts, self.members
+        now, ends = parts.leaves(self.basis)
+        if parts.solver.constraint:
+            begun, found = parts.marched((now, ends), members, max_steps=INNER)
+            self.w = torch.stack([f.coefficients for f in found], 1)
+            w = self.w
+        else:
+            begun = members.offset[:, None]
+            w = self.network.coefficients(parts.sensing(members.samples))[:, None]
+        return torch.stack([begun, begun + torch.einsum("nlj,bsj->bsnl", now, w)], 2)
 
     def _leaves(self) -> Tensor:
         return self.basis.leaves(self._fixed, self.parts.spec, self.parts.wanted)
@@ -117,8 +148,9 @@ class LearningState:
         self.optimiser = SelfScaledBroyden()
         if env.warm_start is not None:
             self._start_from(env.warm_start)
-        self._loss = self._renewed()
-        self.memory = self.optimiser.init(self._loss.theta())
+        self.loss = self._renewed()
+        self._w = self._gathered(self.loss.w)
+        self.memory = self.optimiser.init(self.loss.theta())
 
     @property
     def parameters(self) -> int:
@@ -129,11 +161,13 @@ class LearningState:
         """One step of the optimiser; the root of the loss, which is about the relative error."""
         if self.step and self.step % self.solver.renew == 0:
             # H is built from differences of one loss: with other draws it starts again.
-            self._loss = self._renewed()
+            self.loss = self._renewed()
             self.memory = self.optimiser.init(self.memory["theta"])
-        report = self.optimiser.step(self._loss, self.memory)
-        self._loss.put(self.memory["theta"])
+        report = self.optimiser.step(self.loss, self.memory)
+        self.loss.put(self.memory["theta"])
         self.step += 1
+        self._w = self._gathered(self.loss.w)
+        self.env.ranks.check_equal(self.memory["theta"], f"after step {self.step} the parameters")
         return report.loss**0.5
 
     def model(self) -> HardConstraintModel:
@@ -146,8 +180,8 @@ class LearningState:
             "step": self.step,
             "memory": dict(self.memory),
             "network": dict(self.network.state_dict()),
-            "w": self._loss.w,
-            "at": self._loss.at,
+            "w": self._w,
+            "at": self._at,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -159,16 +193,34 @@ class LearningState:
         }
         self.network.load_state_dict(state["network"])
         # The draws of the round under way: those of the last finished step.
-        self._loss = self._renewed(max(self.step - 1, 0), at=state["at"].to(device))
-        self._loss.w = state["w"].to(device)
+        self._w, at = state["w"].to(device), state["at"].to(device)
+        self.loss = self._renewed(max(self.step - 1, 0), at=at)
+        self.loss.w = self._w[self._held()]
+
+    def _held(self) -> slice:
+        """The draws of a round that this rank holds: its share, or the first where its share is empty."""
+        share = self.env.ranks.share(self.solver.draws)
+        return share if share.stop > share.start else slice(0, 1)
+
+    def _gathered(self, own: Tensor) -> Tensor:
+        """What belongs to the draws of all ranks, draw by draw."""
+        return self.env.ranks.gather(own[: self.loss.own])
 
     def _renewed(self, step: int | None = None, at: Tensor | None = None) -> FamilyLoss:
-        """The loss of the draws that belong to a step."""
-        solver = self.solver
-        number = (self.step if step is None else step) // solver.renew
-        samples = self.family.sample(solver.draws, self.env.seed, start=number * solver.draws)
+        """The loss of the draws that belong to a step; `at` of all draws, where it is known."""
+        solver, ranks, held = self.solver, self.env.ranks, self._held()
+        first = (self.step if step is None else step) // solver.renew * solver.draws
+        samples = self.family.sample(
+            held.stop - held.start, self.env.seed, start=first + held.start
+        )
         members = self.parts.members([self.family.read_sample(s) for s in samples])
-        return FamilyLoss(self.parts, self.network, members, at)
+        share = ranks.share(solver.draws)
+        loss = FamilyLoss(
+            self.parts, self.network, members, None if at is None else at[held],
+            ranks=ranks, own=share.stop - share.start, draws=solver.draws,
+        )  # fmt: skip
+        self._at = ranks.gather(loss.at[: loss.own]) if at is None else at
+        return loss
 
     def _start_from(self, other: Any) -> None:
         network = getattr(getattr(other, "model", None), "network", None)

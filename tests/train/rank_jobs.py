@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable
@@ -228,20 +229,95 @@ def first_step(ranks: Ranks) -> dict[str, torch.Tensor]:
     }
 
 
+# --- HardConstraintMoE ----------------------------------------------------------------------------
+
+
+@functools.cache
+def family() -> pk.PDEFamily:
+    """u_t = u_xx / 10 - u^3 from u0 sin(pi x), with a Robin side that no ansatz fulfils by itself."""
+    t, x = pk.coords("t x")
+    u, u0 = pk.field("u", t, x), pk.given("u0")
+    system = pk.PDESystem(
+        [u.diff(t) - u.diff(x, 2) / 10 + u**3],
+        pk.Interval(t, 0, 1) * pk.Interval(x, 0, 1),
+        [
+            pk.Initial(u, u0 * sp.sin(sp.pi * x)),
+            pk.Dirichlet(u, 0, on=pk.boundary(x, "left")),
+            pk.Robin(u + 0.1 * pk.dn(u), -0.1 * sp.pi * u0, on=pk.boundary(x, "right")),
+        ],
+    )
+    return pk.PDEFamily(system, {u0: pk.Uniform(0.5, 1.0)})
+
+
+# Three draws: shares of 1 and 2 on two ranks, and one rank of four without any. Two rounds of draws.
+LEARNER = pk.HardConstraintMoE(
+    functions=5, experts=2, width=6, depth=1, times=8, nodes=10, draws=3, renew=10, rtol=1e-10
+)
+
+
+def family_step(ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Loss and gradient at the start, and the coefficients of all draws."""
+    env = Env(torch.device("cpu"), torch.float64, torch.Generator().manual_seed(0), 0, ranks=ranks)
+    state = LEARNER.init(family(), env)
+    loss, gradient = state.loss.gradient(state.memory["theta"])
+    w = ranks.gather(state.loss.w[: state.loss.own])
+    own = torch.tensor(state.loss.own)
+    return {"loss": torch.tensor(loss), "gradient": gradient, "w": w, "own": own}
+
+
+def learn(ranks: Ranks, steps: int, **knobs: Any) -> dict[str, torch.Tensor]:
+    """Losses, and what a checkpoint would hold, after `steps`."""
+    op = pk.solve(
+        family(), LEARNER,
+        max_steps=steps, time_limit=None, verify=False, progress=False, ranks=ranks, **knobs,
+    )  # fmt: skip
+    state = op.snapshot.state
+    return {
+        "loss": torch.tensor(op.history["defect"], dtype=torch.float64),
+        "theta": state["memory"]["theta"],
+        "w": state["w"],
+        "at": state["at"],
+    }
+
+
+def family_training(ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Twenty steps, the last ten on other draws; the checkpoint of the thirteenth is kept."""
+    if ranks.size == 1:
+        return learn(ranks, 20)
+    file = Path(os.environ["FOLDER"]) / f"family-{ranks.size}"
+
+    def keep(info: Any) -> None:
+        if info.step == 14 and ranks.first:
+            shutil.copy(file, file.with_suffix(".13"))
+
+    return learn(ranks, 20, checkpoint=(file, 13), callback=keep)
+
+
 def everything(ranks: Ranks) -> dict[str, Any]:
     """What follows from a start of the processes."""
-    return {job.__name__: job(ranks) for job in (exchanges, methods, first_step, training)}
+    jobs = (exchanges, methods, first_step, training, family_step, family_training)
+    return {job.__name__: job(ranks) for job in jobs}
 
 
 def killed(ranks: Ranks) -> None:
     """Rank 1 dies in step 12; there is a checkpoint every five steps."""
+    file = Path(os.environ["FOLDER"]) / "checkpoint"
+    look = _dies_at(12, ranks)
+    train(ranks, burgers(), SOLVERS["parameters"], 20, checkpoint=(file, 5), callback=look)
 
+
+def killed_family(ranks: Ranks) -> None:
+    """The same for a family."""
+    file = Path(os.environ["FOLDER"]) / "checkpoint"
+    learn(ranks, 20, checkpoint=(file, 5), callback=_dies_at(12, ranks))
+
+
+def _dies_at(step: int, ranks: Ranks) -> Callable[[Any], None]:
     def look(info: Any) -> None:
-        if info.step == 12 and ranks.rank == 1:
+        if info.step == step and ranks.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    file = Path(os.environ["FOLDER"]) / "checkpoint"
-    train(ranks, burgers(), SOLVERS["parameters"], 20, checkpoint=(file, 5), callback=look)
+    return look
 
 
 def at_odds(ranks: Ranks) -> None:

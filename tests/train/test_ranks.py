@@ -113,6 +113,33 @@ def _check_training(alone: dict[str, Any], found: list[dict[str, Any]]) -> None:
         torch.testing.assert_close(found[0][key], alone[key], rtol=CURVE, atol=CURVE)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_family_shares_its_draws(one: dict[str, Any], many: Any, size: int):
+    """Loss, gradient and the draws' coefficients at the start; shares of one, of two, and of none."""
+    alone = one["family_step"]
+    found = [r["family_step"] for r in many(size)]
+    assert sorted(int(f["own"]) for f in found) == ([1, 2] if size == 2 else [0, 1, 1, 1])
+    for key in ("loss", "gradient", "w"):
+        assert all(torch.equal(f[key], found[0][key]) for f in found), key
+        assert relative(found[0][key], alone[key]) < EXACT, key
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_twenty_steps_of_a_family_and_its_checkpoint(
+    one: dict[str, Any], many: Any, size: int, tmp_path_factory: pytest.TempPathFactory
+):
+    """The same losses; the checkpoint of several ranks is whole, and one process goes on from it."""
+    alone = one["family_training"]
+    found = [r["family_training"] for r in many(size)]
+    for key in alone:
+        assert all(torch.equal(f[key], found[0][key]) for f in found), key
+        assert found[0][key].shape == alone[key].shape, key
+    torch.testing.assert_close(found[0]["loss"], alone["loss"], rtol=CURVE, atol=CURVE)
+    file = next(tmp_path_factory.getbasetemp().glob(f"ranks*/family-{size}.13"))
+    resumed = rank_jobs.learn(ONE, 20, resume=file)
+    torch.testing.assert_close(resumed["loss"], alone["loss"], rtol=CURVE, atol=CURVE)
+
+
 @pytest.mark.slow
 def test_a_killed_rank_is_named_and_the_checkpoint_goes_on(one: dict[str, Any], tmp_path: Path):
     """Killed in step 12, resumed from step 10 by one process: the curve of an undisturbed run."""
@@ -128,6 +155,17 @@ def test_a_killed_rank_is_named_and_the_checkpoint_goes_on(one: dict[str, Any], 
     whole = one["training"]
     torch.testing.assert_close(resumed["loss"], whole["loss"], rtol=CURVE, atol=CURVE)
     assert torch.equal(resumed["generator"], whole["generator"])
+
+
+@pytest.mark.slow
+def test_a_family_goes_on_after_a_killed_rank(one: dict[str, Any], tmp_path: Path):
+    """As above: one process goes on from step 10, where the draws are renewed."""
+    found = rank_jobs.run_ranks(2, rank_jobs.killed_family, tmp_path)
+    assert found[1] == -9 and isinstance(found[0], RankError)
+    assert "rank 1 of 2 died or does not answer" in str(found[0])
+    resumed = rank_jobs.learn(ONE, 20, resume=tmp_path / "checkpoint")
+    whole = one["family_training"]["loss"]
+    torch.testing.assert_close(resumed["loss"], whole, rtol=CURVE, atol=CURVE)
 
 
 @pytest.mark.parametrize(
