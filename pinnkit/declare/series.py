@@ -2,7 +2,7 @@
 
 In    numpy arrays or lists, pandas tables, `.ts` files.
 Out   an immutable `IrregularSeries`: checked, in float64, missing values as NaN.
-Next  `SDESystem(data=...)`; `neural_de.control` makes differentiable paths of it.
+Next  `SDESystem(data=...)`; `neural_de.control_path` makes differentiable paths of it.
 
 Everything random takes a seed, and what is fitted (`normalisation`) is fitted to the series it is asked
 of: fit it to the training part and apply it to the others.

@@ -3,7 +3,7 @@
 from pinnkit.declare.noise import Calculus, Noise
 from pinnkit.neural_de.adaptive import DormandPrince
 from pinnkit.neural_de.brownian import BrownianPath
-from pinnkit.neural_de.control import (
+from pinnkit.neural_de.control_path import (
     ControlPath,
     HeldPath,
     HermitePath,
