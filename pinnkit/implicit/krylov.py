@@ -298,9 +298,7 @@ class GMRES(AbstractKrylov):
         return _residual_state(system, z, merit, new, work=work, stalled=merit >= size)
 
 
-def _residual_state(
-    system: System, z: Tensor, size: Tensor, memory: Any, **known: Tensor
-) -> State:
+def _residual_state(system: System, z: Tensor, size: Tensor, memory: Any, **known: Tensor) -> State:
     """The state of a residual of that size."""
     scale = system.size if isinstance(system, Affine) else torch.zeros_like(size)
     return State.of(z, size, size, memory, scale=scale, **known)
