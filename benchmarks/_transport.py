@@ -283,7 +283,8 @@ def _deforming(p: pk.PDESystem) -> common.Truth:
     """Viscosity and final time are read off the declaration, so that a changed one is not misjudged."""
     t, x = p.coords
     (u,) = p.fields
-    nu = -float(sp.expand(p.equations[0]).coeff(u.diff(x, 2)))
+    written: Any = sp.expand(p.equations[0])
+    nu = -float(written.coeff(u.diff(x, 2)))
     T = p.normal_form.bounds[t][1]
     return _fourier(lambda s, at: 1 + 0.5 * np.sin(at), nu, np.sin, T, 256)
 

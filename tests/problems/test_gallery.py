@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -245,7 +246,8 @@ def test_swirling_flow_has_no_divergence_and_turns_round():
     problem = problems.SwirlingDeformation(period=5.0)
     t, x, y = problem.normal_form.coords
     (u,), (equation,) = problem.normal_form.fields, problem.normal_form.equations
-    a, b = (sp.expand(equation.residual).coeff(u.diff(c)) for c in (x, y))
+    written: Any = sp.expand(equation.residual)
+    a, b = (written.coeff(u.diff(c)) for c in (x, y))
     points = random_points(problem.normal_form)
     assert size_at(sp.diff(a, x) + sp.diff(b, y), (t, x, y), points) <= ROUNDOFF
     for side in (0, 1):
