@@ -184,3 +184,10 @@ def test_other_families_are_refused():
     family = pk.PDEFamily(walls, {u0: pk.GaussianField(length=0.3)})
     with pytest.raises(ValueError, match="periodic along every axis"):
         PeriodicElements(family, 1.0)
+    box = pk.Interval(t, 0, 1) * pk.Interval(x, 0, 1)
+    starts = [pk.Initial(u, u0), pk.Initial(u.diff(t), 0)]
+    twice = pk.PDESystem([u.diff(t, 2) - u.diff(x, 2)], box, [*starts, pk.Periodic(u, x)])
+    with pytest.raises(ValueError, match="one field of first order in time"):
+        PeriodicElements(
+            pk.PDEFamily(twice, {u0: pk.GaussianField(length=0.3, periodic=True)}), 1.0
+        )

@@ -10,6 +10,7 @@ import sympy as sp
 import torch
 
 import pinnkit as pk
+from pinnkit.declare.stochastic import Neural
 from pinnkit.lower.stochastic import StochasticModule, Units
 from pinnkit.neural_de import SDE, Milstein, Noise, integrate, make_path
 from pinnkit.nn import MLP
@@ -222,6 +223,25 @@ def test_pace_multiplies_drift_and_variance(made, gen):
         diffusions.append(along.diffusion(now, states))
     assert torch.allclose(drifts[1], 9 * drifts[0], rtol=0, atol=EXACT)
     assert torch.allclose(diffusions[1], 3 * diffusions[0], rtol=0, atol=EXACT)
+
+
+def test_naive_equation_sees_the_first_value_alone(gen):
+    """Neither term has the path among its inputs; z(0) does."""
+    system = pk.UnconstrainedSDE(dim=3, controlled=False).system
+    form = system.normal_form
+    for term in (*form.drift.values(), *form.diffusion.values()):
+        for network in term.atoms(Neural):
+            assert not set(form.controls) & set().union(*(e.free_symbols for e in network.inputs))
+    (start,) = form.initial.values()
+    assert set(form.controls) <= set().union(
+        *(e.free_symbols for network in start.atoms(Neural) for e in network.inputs)
+    )
+    module = compile_system(system, Units(0.0, 1.0, (0.0, 0.0), (1.0, 1.0)))
+    states, now = torch.randn(5, 3, dtype=F64, generator=gen), torch.tensor(0.6, dtype=F64)
+    along, elsewhere = module.along(path()), module.along(path(seed=1))
+    assert torch.equal(along.drift(now, states), elsewhere.drift(now, states))
+    firsts = [module.start(now, x, 5) for x in torch.randn(2, 5, 2, dtype=F64, generator=gen)]
+    assert not torch.allclose(*firsts)
 
 
 def test_a_pace_is_a_positive_number():

@@ -183,6 +183,13 @@ def test_a_basis_goes_on_beyond_the_end():
     assert found == pytest.approx(exact, rel=1e-2)
     with pytest.raises(ValueError, match="more stages"):
         learn(heat(1.0), stages=2).model.on(heat(1.25))
+    cold = pk.PDESystem(
+        [u.diff(t) - u.diff(x, 2) / 10],
+        BOX,
+        [pk.Initial(u, a), pk.Dirichlet(u, 0, on=pk.boundary(x))],
+    )
+    with pytest.raises(ValueError, match="layers at different sides"):
+        op.model.on(pk.PDEFamily.without_warnings(cold, {a: pk.Uniform(0.5, 1.0)}))
 
 
 def test_what_stages_do_not_do_is_refused():
