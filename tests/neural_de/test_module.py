@@ -240,8 +240,8 @@ def test_naive_equation_sees_the_first_value_alone(gen):
     states, now = torch.randn(5, 3, dtype=F64, generator=gen), torch.tensor(0.6, dtype=F64)
     along, elsewhere = module.along(path()), module.along(path(seed=1))
     assert torch.equal(along.drift(now, states), elsewhere.drift(now, states))
-    firsts = [module.start(now, x, 5) for x in torch.randn(2, 5, 2, dtype=F64, generator=gen)]
-    assert not torch.allclose(*firsts)
+    one, other = (module.start(now, x, 5) for x in torch.randn(2, 5, 2, dtype=F64, generator=gen))
+    assert not torch.allclose(one, other)
 
 
 def test_a_pace_is_a_positive_number():
