@@ -2,7 +2,8 @@
 
 In    one matrix for all samples or one each, right-hand sides.
 Out   A^-1 b.
-Next  `linear.Direct`, `systems.linear_solve`.
+Out   products A v whose bits do not depend on how many samples there are.
+Next  `linear.Direct`, `systems.linear_solve`, `levenberg_marquardt`.
 
 `torch.linalg.solve` differentiated twice in forward mode gives wrong second derivatives without a word
 (torch 2.13: -1.54 instead of -0.51 for b / (1 + a^2)); the rule here does not.
@@ -18,7 +19,18 @@ from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIss
 
 from pinnkit.implicit.jacobian import primals
 
-__all__ = ["solve_dense"]
+__all__ = ["product_of_each", "solve_dense"]
+
+
+def product_of_each(
+    matrix: Tensor, vectors: Tensor
+) -> Tensor:  # shapes: (B, m, n), (B, n) -> (B, m)
+    """A v for every sample, the same bits for a sample alone as among others."""
+    if (
+        len(vectors) == 1
+    ):  # on CPUs a batch of one is multiplied by other means, from two on by the same
+        return product_of_each(matrix.expand(2, -1, -1), vectors.expand(2, -1))[:1]
+    return (matrix @ vectors[..., None])[..., 0]
 
 
 def solve_dense(matrix: Tensor, rhs: Tensor) -> Tensor:  # shapes: ([B,] n, n), (B, n) -> (B, n)

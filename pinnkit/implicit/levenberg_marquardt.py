@@ -13,6 +13,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from pinnkit.implicit.dense import product_of_each
 from pinnkit.implicit.iteration import AbstractMethod, State, System
 from pinnkit.implicit.jacobian import Jacobian
 from pinnkit.implicit.linear import DENSE_SIZE
@@ -106,28 +107,36 @@ def _by_singular_values(matrix: Tensor, r: Tensor, mu: Tensor) -> Step:
     finite = torch.isfinite(matrix).flatten(1).all(1)
     known = torch.where(finite[:, None, None], matrix, 0)
     rows, columns = matrix.shape[1:]
-    small, right = known, r
+    small, right, plain = known, r, torch.zeros_like(finite)
+    d = r.new_zeros(len(r), columns)
     if rows > columns:
         triangle = torch.linalg.qr(torch.cat([known, r[..., None]], 2), mode="r").R
         small, right = triangle[:, :columns, :columns], triangle[:, :columns, columns]
         pivots = small.diagonal(dim1=1, dim2=2).abs()
         plain = (mu == 0) & (pivots.amin(1) > TRIANGULAR * pivots.amax(1))
-        if bool((plain | ~finite).all()):
-            safe = torch.where(plain[:, None, None], small, torch.eye(columns).to(small))
-            d = torch.linalg.solve_triangular(safe, right[..., None], upper=True)
-            d = torch.where(plain[:, None, None], d, 0)
-            return d[..., 0], (known @ d)[..., 0], torch.where(plain, norms(d[..., 0]), torch.inf)
-    u, s, vh = torch.linalg.svd(small, full_matrices=False)
+        safe = torch.where(plain[:, None, None], small, torch.eye(columns).to(small))
+        found = torch.linalg.solve_triangular(safe, right[..., None], upper=True)[..., 0]
+        d = torch.where(plain[:, None], found, d)
+    length = torch.where(plain, norms(d), torch.inf)
+    # A sample's way does not depend on the others: each is decomposed by itself, if it must be.
+    hard = torch.nonzero(finite & ~plain)[:, 0]
+    if len(hard):
+        weights = torch.finfo(r.dtype).eps * max(rows, columns)
+        damped, whole = _decomposed(small[hard], right[hard], mu[hard], weights)
+        d, length = d.index_copy(0, hard, damped), length.index_copy(0, hard, norms(whole))
+    return d, product_of_each(known, d), length
+
+
+def _decomposed(matrix: Tensor, r: Tensor, mu: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
+    """The damped step and the undamped one; directions of singular values lost in rounding are left out."""
+    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
     top = _nonzero(s[:, :1])
-    projected = (u.mT @ right[..., None])[..., 0]
-    weights = torch.finfo(s.dtype).eps * max(rows, columns)
-    whole = torch.where(s > weights * top, projected / _nonzero(s), 0)
+    projected = product_of_each(u.mT, r)
+    whole = torch.where(s > rounding * top, projected / _nonzero(s), 0)
     ratio = s / top
     share = ratio * projected / torch.clamp(ratio.square() + mu[:, None], min=_tiny(s))
     damped = torch.where(mu[:, None] > 0, share / top, whole)
-    d = (vh.mT @ damped[..., None])[..., 0]
-    length = torch.where(finite, norms(whole), torch.inf)
-    return d, (known @ d[..., None])[..., 0], length
+    return product_of_each(vh.mT, damped), whole
 
 
 def _by_products(

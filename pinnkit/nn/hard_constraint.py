@@ -30,8 +30,15 @@ import torch
 from torch import Tensor, nn
 
 from pinnkit.implicit import LevenbergMarquardt, Record, least_squares
+from pinnkit.implicit.dense import product_of_each
 
-__all__ = ["Constrained", "HardConstraint", "PointwiseResidual", "norm_constants"]
+__all__ = [
+    "Constrained",
+    "HardConstraint",
+    "PointwiseResidual",
+    "combined_leaves",
+    "norm_constants",
+]
 
 NormMap = Callable[[Tensor], Tensor]  # (B, n, e, k) -> (B, m, k), linear, column by column
 
@@ -134,7 +141,7 @@ class HardConstraint(nn.Module):
         else:
             particular, free = _fulfil(*equalities, number)
             reduced = basis @ free[:, None]
-            shift = _leaves(particular, basis, torch.zeros_like(offset))
+            shift = combined_leaves(basis, particular)
             near = torch.linalg.lstsq(free.detach(), (begin - particular.detach())[..., None])
             y, record = self._solve(near.solution[..., 0], reduced, offset + shift, inputs)
             w = particular + (free @ y[..., None])[..., 0]
@@ -144,14 +151,18 @@ class HardConstraint(nn.Module):
 
     def rows(self, w: Tensor, basis: Tensor, offset: Tensor, inputs: Tensor) -> Tensor:
         """r(w) without the ridge: (B, m)."""
-        values = self.residual(inputs, _leaves(w, basis, offset))
+        values = self.residual(inputs, offset + combined_leaves(basis, w))
         return self._apply_norm(values[..., None])[..., 0]
 
     def jacobian(self, w: Tensor, basis: Tensor, offset: Tensor, inputs: Tensor) -> Tensor:
         """dr/dw without the ridge: (B, m, N)."""
-        slopes = self.residual.slopes(inputs, _leaves(w, basis, offset))
-        columns = "nlj" if basis.ndim == 3 else "bnlj"
-        return self._apply_norm(torch.einsum(f"bnel,{columns}->bnej", slopes, basis))
+        slopes = self.residual.slopes(inputs, offset + combined_leaves(basis, w))
+        # Leaf by leaf: a handful of terms, in the same order however many samples there are.
+        parts = zip(slopes.unsqueeze(-2).unbind(-1), basis.unsqueeze(-3).unbind(-2), strict=True)
+        columns = slopes.new_zeros(())
+        for slope, functions in parts:  # (B, n, e, 1), (n, 1, N)
+            columns = torch.addcmul(columns, slope, functions)
+        return self._apply_norm(columns)
 
     def _apply_norm(self, columns: Tensor) -> Tensor:  # shapes: (B, n, e, k) -> (B, m, k)
         return columns.flatten(1, 2) if self.norm is None else self.norm(columns)
@@ -176,6 +187,16 @@ class HardConstraint(nn.Module):
         )  # fmt: skip
 
 
+def combined_leaves(basis: Tensor, coefficients: Tensor) -> Tensor:
+    """sum_j w_j B_j for each sample: (n, L, N) or (B, n, L, N), and (B, N) -> (B, n, L).
+
+    Sample by sample: in one product for all, the bits of each would depend on how many there are.
+    """
+    batch, shape = len(coefficients), basis.shape[-3:-1]
+    matrix = basis.flatten(-3, -2).expand(batch, -1, -1)
+    return product_of_each(matrix, coefficients).unflatten(1, shape)
+
+
 def norm_constants(
     jacobian: Tensor,  # shape: (m, N)
     values: Tensor,  # shape: (n, N)
@@ -196,10 +217,6 @@ def norm_constants(
         torch.linalg.solve_triangular(triangle, jacobian, upper=True, left=False)
     )
     return float(relative[-1]), float(relative[0])
-
-
-def _leaves(w: Tensor, basis: Tensor, offset: Tensor) -> Tensor:  # shape: (B, n, L)
-    return offset + torch.einsum(f"{'nlj' if basis.ndim == 3 else 'bnlj'},bj->bnl", basis, w)
 
 
 def _fulfil(c: Tensor, d: Tensor, number: int) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,12 @@ def test_batch_mates_change_nothing():
     layer = HardConstraint(Riccati())
     together = layer(basis, offset, inputs).coefficients
     alone = [layer(basis, offset[i : i + 1], inputs[i : i + 1]).coefficients for i in range(3)]
-    assert torch.allclose(together, torch.cat(alone), rtol=0, atol=1e-9)
+    assert torch.allclose(together, torch.cat(alone), rtol=0, atol=1e-13)
+    # One whose functions are dependent, and is solved by singular values, neither.
+    hard = basis.clone()
+    hard[..., 1] = hard[..., 0]
+    every = torch.stack([basis, hard, basis])
+    assert torch.equal(layer(every, offset, inputs).coefficients[::2], together[::2])
     own = basis.expand(3, *basis.shape)  # the same functions, one copy per sample
     assert torch.allclose(layer(own, offset, inputs).coefficients, together, atol=1e-10)
 
