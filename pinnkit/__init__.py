@@ -90,7 +90,7 @@ from pinnkit.errors import (
 if TYPE_CHECKING:
     from pinnkit import graphs, implicit, nn
     from pinnkit.driver import choose_solver, load, solve, verify
-    from pinnkit.many import ProblemsFailed, solve_many
+    from pinnkit.process_pool import ProblemsFailed, solve_many
     from pinnkit.solution import (
         Estimate,
         GraphSolution,
@@ -240,7 +240,7 @@ __all__ = [
 
 _WHERE = {
     "pinnkit.driver": ("choose_solver", "load", "solve", "verify"),
-    "pinnkit.many": ("ProblemsFailed", "solve_many"),
+    "pinnkit.process_pool": ("ProblemsFailed", "solve_many"),
     "pinnkit.solution": (
         "Estimate",
         "GraphSolution",

@@ -21,7 +21,7 @@ from pinnkit.declare.graph_system import GraphProblem
 from pinnkit.errors import SolveError, Status, UnsupportedProblemError
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.solution import files, graph_files, graph_operator_files, operator_files, series_files
-from pinnkit.solution.approximation import Answer
+from pinnkit.solution.answer import Answer
 from pinnkit.solution.candidates import make_candidate
 from pinnkit.solution.estimate import Estimate, Stats
 from pinnkit.solution.graph_layer import GraphLayer
@@ -49,10 +49,10 @@ from pinnkit.solvers.graph_solving import residual_of_values, solve_on_graph, ve
 from pinnkit.solvers.series_learning import is_stochastic, learn_series
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.checkpoint import archive_kind
+from pinnkit.train.iteration import Callback, Iteration, StepInfo, iterate
 from pinnkit.train.knobs import check_dtype, check_knobs, read_place
-from pinnkit.train.loop import Callback, Iteration, StepInfo, iterate
 from pinnkit.train.ranks import ONE, Ranks
-from pinnkit.train.run import run
+from pinnkit.train.session import run
 
 __all__ = [
     "choose_solver",

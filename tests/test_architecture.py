@@ -29,7 +29,7 @@ LEVELS = {
     "solvers": 5,
     "choosing": 6,
     "driver": 7,
-    "many": 8,
+    "process_pool": 8,
     "cli": 8,
     "__main__": 9,
     "__init__": 9,

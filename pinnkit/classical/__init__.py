@@ -1,8 +1,8 @@
 """Classical numerics: reference solutions with known errors, and the error equation."""
 
-from pinnkit.classical.approximation import FieldGrid, GridApproximation
 from pinnkit.classical.choice import supports
 from pinnkit.classical.defect import Defect, solve_defect
+from pinnkit.classical.grid_approximation import FieldGrid, GridApproximation
 from pinnkit.classical.refine import Reference, solve_reference
 
 __all__ = [

@@ -13,7 +13,6 @@ from typing import Any
 
 import sympy as sp
 
-from pinnkit.classical.approximation import GridApproximation
 from pinnkit.classical.conditions import jump_positions, partial_refusal
 from pinnkit.classical.conservation_law import law_refusal, split_conservation_law
 from pinnkit.classical.constraints import constraint_refusal
@@ -22,6 +21,7 @@ from pinnkit.classical.etdrk4 import SpectralLadder
 from pinnkit.classical.explicit import ExplicitLadder, explicit_rates
 from pinnkit.classical.expressions import find_leaves
 from pinnkit.classical.features import find_breaks
+from pinnkit.classical.grid_approximation import GridApproximation
 from pinnkit.classical.implicit import IntegrationError
 from pinnkit.classical.ladders import DifferenceLadder, ElementLadder, Ladder, drop_counts
 from pinnkit.classical.linearly_implicit import PeriodicDifferenceLadder

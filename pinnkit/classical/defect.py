@@ -23,10 +23,10 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from pinnkit.classical.approximation import GridApproximation
 from pinnkit.classical.choice import supports
 from pinnkit.classical.conservation_law import split_conservation_law
 from pinnkit.classical.features import unseen_share
+from pinnkit.classical.grid_approximation import GridApproximation
 from pinnkit.classical.implicit import IntegrationError, OutOfTime
 from pinnkit.classical.ladders import ElementLadder
 from pinnkit.classical.norms import difference_norms, rms_norms

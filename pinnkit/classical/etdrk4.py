@@ -17,8 +17,8 @@ from typing import Any, final
 
 import numpy as np
 
-from pinnkit.classical.approximation import GridApproximation
 from pinnkit.classical.constraints import PencilError, Reduced, initial_modes, pencil, reduce_pencil
+from pinnkit.classical.grid_approximation import GridApproximation
 from pinnkit.classical.implicit import IntegrationError, OutOfTime
 from pinnkit.classical.nonlinear import ModeMap, Nonlinear
 from pinnkit.classical.semilinear import Semilinear

@@ -16,9 +16,9 @@ import numpy as np
 import scipy.integrate
 import sympy as sp
 
-from pinnkit.classical.approximation import FieldGrid, GridApproximation
 from pinnkit.classical.expressions import compile_value, find_leaves
 from pinnkit.classical.features import find_breaks
+from pinnkit.classical.grid_approximation import FieldGrid, GridApproximation
 from pinnkit.classical.implicit import IntegrationError, OutOfTime, TimeGrid
 from pinnkit.ir.normal_form import NormalForm
 

@@ -23,9 +23,9 @@ import numpy as np
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from pinnkit.classical.approximation import GridApproximation
 from pinnkit.classical.basis import lagrange_rows
 from pinnkit.classical.expressions import compile_value
+from pinnkit.classical.grid_approximation import GridApproximation
 from pinnkit.ir.normal_form import NormalForm
 
 __all__ = ["find_breaks", "unseen_share"]

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 import sympy as sp
 
-from pinnkit.classical.approximation import GridApproximation, from_time_grid
 from pinnkit.classical.axes import Axis, DifferenceAxis, ElementAxis
 from pinnkit.classical.conditions import boundary_conditions, jump_positions, switch_positions
 from pinnkit.classical.discretise import System, field_orders
 from pinnkit.classical.features import find_breaks
+from pinnkit.classical.grid_approximation import GridApproximation, from_time_grid
 from pinnkit.classical.implicit import IntegrationError, TimeGrid, consistent_start, integrate
 from pinnkit.classical.meshes import first_breaks, indicators, split
 from pinnkit.classical.row_blocks import Background

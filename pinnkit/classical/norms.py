@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pinnkit.classical.approximation import FieldGrid, GridApproximation
 from pinnkit.classical.basis import PiecewiseBasis
+from pinnkit.classical.grid_approximation import FieldGrid, GridApproximation
 
 __all__ = ["difference_norms", "quadrature", "relative_differences", "rms_norms"]
 

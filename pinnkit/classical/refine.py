@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from pinnkit.classical.approximation import GridApproximation
 from pinnkit.classical.choice import choose_ladder, supports
 from pinnkit.classical.conditions import check_initial_data
 from pinnkit.classical.features import unseen_share
+from pinnkit.classical.grid_approximation import GridApproximation
 from pinnkit.classical.implicit import IntegrationError, OutOfTime
 from pinnkit.classical.ladders import Ladder
 from pinnkit.classical.norms import relative_differences

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from pinnkit.classical.approximation import FieldGrid, GridApproximation
 from pinnkit.classical.basis import stencil_basis
 from pinnkit.classical.conservation_law import ConservationLaw, End
+from pinnkit.classical.grid_approximation import FieldGrid, GridApproximation
 from pinnkit.classical.implicit import IntegrationError, OutOfTime
 from pinnkit.classical.interface_fluxes import GHOSTS, muscl, weno5
 

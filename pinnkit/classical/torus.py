@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.fft
 
-from pinnkit.classical.approximation import FieldGrid, GridApproximation
 from pinnkit.classical.basis import stencil_basis
+from pinnkit.classical.grid_approximation import FieldGrid, GridApproximation
 from pinnkit.ir.normal_form import NormalForm
 
 __all__ = ["Torus", "from_modes"]

@@ -1,7 +1,7 @@
 """Gaussian processes with spectral-mixture kernels: kernels, their square roots, grid algebra."""
 
-from pinnkit.gp.approximation import GaussianProcessApproximation
 from pinnkit.gp.features import KernelBasis, TrigonometricBasis, axis_basis, compress
+from pinnkit.gp.gaussian_process import GaussianProcessApproximation
 from pinnkit.gp.interop import as_gpytorch
 from pinnkit.gp.kernels import GaussianMixture, ProductKernel, SpectralMixture, StudentMixture
 from pinnkit.gp.kronecker import (

@@ -2,7 +2,7 @@
 
 In    a mixture and the interval it lives on.
 Out   a basis: features and their derivatives of any order at any points, k(x, y) = f(x) . f(y).
-Next  `gp.posterior` conditions the coefficients; `gp.approximation` evaluates them.
+Next  `gp.posterior` conditions the coefficients; `gp.gaussian_process` evaluates them.
 
 Working with K itself loses half the digits: eigenvalues below 1e-16 of the largest are noise. A
 Gaussian mixture has a square root in closed form. Its spectrum is smooth and decays like a Gaussian,

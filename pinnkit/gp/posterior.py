@@ -2,7 +2,7 @@
 
 In    rows A, right sides b (both divided by their noise), coefficients that are N(0, scale^2) a priori.
 Out   the mean, a triangular factor of the precision, the log marginal likelihood.
-Next  `gp.approximation` turns them into functions, `solvers.spectral_mixture_gp` iterates them.
+Next  `gp.gaussian_process` turns them into functions, `solvers.spectral_mixture_gp` iterates them.
 """
 
 from __future__ import annotations

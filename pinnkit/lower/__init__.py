@@ -1,10 +1,10 @@
 """From `ir.NormalForm` to torch: expressions, jets, fields, residuals, rows, points."""
 
-from pinnkit.lower.approximation import NetworkApproximation, WindowedApproximation
 from pinnkit.lower.expressions import compile_expressions
 from pinnkit.lower.fields import ExpressionJets, FieldModel, HardForm, make_field_model
 from pinnkit.lower.integrals import IntegralTerm
 from pinnkit.lower.jets import JetSpec, input_jet, jet_mul, propagate, register_jet
+from pinnkit.lower.network_approximation import NetworkApproximation, WindowedApproximation
 from pinnkit.lower.nodes import lower_node
 from pinnkit.lower.projection import ProjectedField
 from pinnkit.lower.residuals import (

@@ -2,7 +2,7 @@
 
 In    a network builder, the normal form's box, and the fields' scales.
 Out   `FieldModel`: physical points -> physical derivatives, by jets.
-Next  `lower.residuals` evaluates equations on it; `lower.approximation` stores it.
+Next  `lower.residuals` evaluates equations on it; `lower.network_approximation` stores it.
 
 Inside, coordinates run over [-1, 1] and fields are O(1); units come in at the very end, as one
 factor per field and derivative.

@@ -25,9 +25,9 @@ from torch import Tensor
 from pinnkit.ir.labels import LabelForm, to_labels
 from pinnkit.ir.leaves import field_of, leaves
 from pinnkit.ir.normal_form import NormalForm
-from pinnkit.lower.approximation import NetworkApproximation, WindowedApproximation
 from pinnkit.lower.expressions import compile_expressions
 from pinnkit.lower.fields import Wanted
+from pinnkit.lower.network_approximation import NetworkApproximation, WindowedApproximation
 
 __all__ = ["Crossing", "Inner", "Known", "LabelFunction", "LagrangianApproximation", "read_inner"]
 

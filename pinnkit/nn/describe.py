@@ -2,7 +2,7 @@
 
 In    a network of this package.
 Out   {"class": name, "arguments": {...}} or {"class": name, "parts": [...]}; and back.
-Next  `lower.approximation` stores it beside the tensors. No pickle, no code: a fixed list of classes.
+Next  `lower.network_approximation` stores it beside the tensors. No pickle, no code: a fixed list of classes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What comes back: a solution that can be called, and knows how wrong it is."""
 
-from pinnkit.solution.approximation import Answer, Approximation
+from pinnkit.solution.answer import Answer, Approximation
 from pinnkit.solution.estimate import Estimate, Stats
 from pinnkit.solution.graph_operator import GraphOperator, GraphPrediction
 from pinnkit.solution.graph_solution import GraphSolution

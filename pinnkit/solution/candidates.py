@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pinnkit.errors import UnsupportedProblemError
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.expressions import compile_expressions
-from pinnkit.solution.approximation import Approximation
+from pinnkit.solution.answer import Approximation
 from pinnkit.solution.evaluate import field_name, field_values, in_problem_symbols, user_fields
 from pinnkit.solution.metrics import Quadrature, Values
 

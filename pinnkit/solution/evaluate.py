@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.expressions import compile_expressions
-from pinnkit.solution.approximation import Approximation, Learned, Uncertain
+from pinnkit.solution.answer import Approximation, Learned, Uncertain
 
 __all__ = [
     "FieldExpressions",

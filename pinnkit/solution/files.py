@@ -18,14 +18,14 @@ import torch
 from pinnkit.classical import GridApproximation
 from pinnkit.declare.problem_class import ProblemClass
 from pinnkit.errors import Evidence, Status
-from pinnkit.gp.approximation import GaussianProcessApproximation
+from pinnkit.gp.gaussian_process import GaussianProcessApproximation
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.ir.system_tree import system_from_tree, system_to_tree
-from pinnkit.lower.approximation import NetworkApproximation, WindowedApproximation
 from pinnkit.lower.family_basis import BasisApproximation
 from pinnkit.lower.lagrangian import LagrangianApproximation
+from pinnkit.lower.network_approximation import NetworkApproximation, WindowedApproximation
 from pinnkit.lower.relabelled import RelabelledApproximation
-from pinnkit.solution.approximation import Approximation
+from pinnkit.solution.answer import Approximation
 from pinnkit.solution.estimate import Estimate, SavedSolver, Stats, solver_name
 from pinnkit.solution.solution import Snapshot, Solution
 from pinnkit.solution.trajectory_approximation import TrajectoryApproximation

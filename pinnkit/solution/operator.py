@@ -19,7 +19,7 @@ import torch
 from pinnkit.declare.family import PDEFamily
 from pinnkit.declare.problem import PDESystem
 from pinnkit.errors import Evidence, Status
-from pinnkit.solution.approximation import Answer
+from pinnkit.solution.answer import Answer
 from pinnkit.solution.estimate import Stats
 from pinnkit.solution.evaluate import field_name, field_values
 from pinnkit.solution.held_out import HeldOut, describe, quantile_of

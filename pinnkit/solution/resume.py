@@ -20,7 +20,7 @@ from pinnkit.solution.estimate import solver_name
 from pinnkit.solution.solution import Snapshot, Solution
 from pinnkit.train.callbacks import History
 from pinnkit.train.checkpoint import ArchiveError, plain_copy, read_archive, write_archive
-from pinnkit.train.loop import TrainingState
+from pinnkit.train.iteration import TrainingState
 
 __all__ = [
     "Checkpointing",

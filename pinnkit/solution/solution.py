@@ -23,7 +23,7 @@ from pinnkit.declare.printing import show
 from pinnkit.errors import Evidence, Status, UnsupportedProblemError
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.solution import learned
-from pinnkit.solution.approximation import Approximation, Uncertain
+from pinnkit.solution.answer import Approximation, Uncertain
 from pinnkit.solution.arguments import broadcast_arguments, grid_axes
 from pinnkit.solution.candidates import Candidate, make_candidate
 from pinnkit.solution.derived import Evaluation

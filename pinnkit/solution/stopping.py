@@ -15,7 +15,7 @@ from typing import Any
 
 from pinnkit import classical
 from pinnkit.ir.normal_form import NormalForm
-from pinnkit.solution.approximation import Approximation
+from pinnkit.solution.answer import Approximation
 from pinnkit.solution.verification import estimate_defect
 
 __all__ = ["ErrorWatch"]

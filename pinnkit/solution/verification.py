@@ -28,7 +28,7 @@ import torch
 from pinnkit import classical
 from pinnkit.errors import Evidence, Status
 from pinnkit.ir.normal_form import NormalForm
-from pinnkit.solution.approximation import Approximation
+from pinnkit.solution.answer import Approximation
 from pinnkit.solution.candidates import Candidate, make_candidate
 from pinnkit.solution.evaluate import field_name, field_values, relative_residual, user_fields
 from pinnkit.solution.metrics import Comparison, compare, make_quadrature, sobol_points

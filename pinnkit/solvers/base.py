@@ -18,8 +18,8 @@ from torch import Tensor
 from pinnkit.errors import Status
 from pinnkit.ir.graph_form import GraphForm
 from pinnkit.ir.normal_form import NormalForm
-from pinnkit.solution.approximation import Answer
-from pinnkit.train.loop import TrainingState
+from pinnkit.solution.answer import Answer
+from pinnkit.train.iteration import TrainingState
 from pinnkit.train.ranks import ONE, Ranks
 
 __all__ = [

@@ -29,8 +29,8 @@ from pinnkit.solvers.hard_constraint_moe import HardConstraintMoE
 from pinnkit.solvers.hard_constraint_state import LearningState
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.checkpoint import plain_copy, read_archive
-from pinnkit.train.loop import Callback, iterate
-from pinnkit.train.run import run
+from pinnkit.train.iteration import Callback, iterate
+from pinnkit.train.session import run
 
 __all__ = ["learn_family"]
 

@@ -30,8 +30,8 @@ from pinnkit.solvers.convergent_graph_solver import ConvergentGraphSolver
 from pinnkit.solvers.graph_training import GraphTask, LearningState
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.checkpoint import plain_copy, read_archive
-from pinnkit.train.loop import Callback, Iteration, iterate
-from pinnkit.train.run import run
+from pinnkit.train.iteration import Callback, Iteration, iterate
+from pinnkit.train.session import run
 
 __all__ = ["learn"]
 

@@ -32,8 +32,8 @@ from pinnkit.solvers.base import Env
 from pinnkit.solvers.sparse_fixed_point import SparseFixedPoint, SparseFixedPointState
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.checkpoint import plain_copy, read_archive
-from pinnkit.train.loop import Callback, iterate
-from pinnkit.train.run import run
+from pinnkit.train.iteration import Callback, iterate
+from pinnkit.train.session import run
 
 __all__ = ["residual_of_values", "solve_on_graph", "verify_on_graph"]
 

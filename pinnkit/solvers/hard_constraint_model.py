@@ -33,7 +33,7 @@ from pinnkit.lower.family_residuals import FamilyResidual
 from pinnkit.lower.fields import closure_of
 from pinnkit.lower.scales import estimate_field_scales, term_size
 from pinnkit.nn import Constrained, DeepONet, HardConstraint, Windows
-from pinnkit.solution.approximation import Answer
+from pinnkit.solution.answer import Answer
 
 if TYPE_CHECKING:
     from pinnkit.solvers.hard_constraint_moe import HardConstraintMoE

@@ -25,8 +25,8 @@ from pinnkit.solution.summary import peak_memory
 from pinnkit.solvers.base import AbstractSolver, Env
 from pinnkit.solvers.neural_sde import NeuralSDE
 from pinnkit.train.callbacks import History, Progress
-from pinnkit.train.loop import Callback, iterate
-from pinnkit.train.run import run
+from pinnkit.train.iteration import Callback, iterate
+from pinnkit.train.session import run
 
 __all__ = ["choose_for_series", "is_stochastic", "learn_series"]
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from pinnkit.errors import SolveError, Status, UnsupportedProblemError
-from pinnkit.gp.approximation import GaussianProcessApproximation
 from pinnkit.gp.frequencies import COVERED
+from pinnkit.gp.gaussian_process import GaussianProcessApproximation
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.residuals import lowering_refusal
 from pinnkit.lower.scales import parameter_values

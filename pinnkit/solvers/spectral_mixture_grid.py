@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from pinnkit.errors import DeclarationError
-from pinnkit.gp.approximation import Layout
 from pinnkit.gp.features import StackedBasis, axis_basis, compress, constant
+from pinnkit.gp.gaussian_process import Layout
 from pinnkit.gp.kernels import GaussianMixture, StudentMixture
 from pinnkit.ir.normal_form import Face, NormalForm
 from pinnkit.lower.expressions import compile_expressions

@@ -17,8 +17,8 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from pinnkit.gp.approximation import Layout
 from pinnkit.gp.frequencies import axis_amplitudes, find_tones, scattered_tones
+from pinnkit.gp.gaussian_process import Layout
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.lower.scales import estimate_field_scales, parameter_values
 from pinnkit.solvers.spectral_mixture_compact import compact

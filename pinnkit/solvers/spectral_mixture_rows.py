@@ -17,7 +17,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from pinnkit.gp.approximation import Layout, contract
+from pinnkit.gp.gaussian_process import Layout, contract
 from pinnkit.gp.kronecker import kron_apply
 from pinnkit.ir.leaves import field_of, freeze
 from pinnkit.ir.normal_form import Face, NormalForm

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from pinnkit.errors import DeclarationError
-from pinnkit.gp.approximation import GaussianProcessApproximation, contract
 from pinnkit.gp.features import KernelBasis
+from pinnkit.gp.gaussian_process import GaussianProcessApproximation, contract
 from pinnkit.gp.kernels import GaussianMixture, SpectralMixture, StudentMixture
 from pinnkit.gp.kronecker import kron_apply, toeplitz
 from pinnkit.ir.normal_form import NormalForm

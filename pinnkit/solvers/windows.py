@@ -25,9 +25,9 @@ from torch import Tensor
 from pinnkit.ir.corner_layers import corner_layers
 from pinnkit.ir.normal_form import Face, NormalForm
 from pinnkit.ir.sampling import evaluate
-from pinnkit.lower.approximation import NetworkApproximation, WindowedApproximation
 from pinnkit.lower.fields import ExpressionJets, HardForm, make_field_model
 from pinnkit.lower.integrals import IntegralTerm
+from pinnkit.lower.network_approximation import NetworkApproximation, WindowedApproximation
 from pinnkit.lower.projection import project_instant
 from pinnkit.lower.residuals import compile_residuals, group_terms
 from pinnkit.lower.scales import FieldScale, estimate_field_scales

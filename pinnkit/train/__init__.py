@@ -4,8 +4,8 @@ from pinnkit.train.adam import Adam
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.causality import CausalSchedule
 from pinnkit.train.gauss_newton import GaussNewton
+from pinnkit.train.iteration import Callback, Iteration, StepInfo, iterate
 from pinnkit.train.lbfgs import LBFGS
-from pinnkit.train.loop import Callback, Iteration, StepInfo, iterate
 from pinnkit.train.newton_cg import NysNewtonCG
 from pinnkit.train.ranks import RankError, Ranks, join_ranks
 from pinnkit.train.residual_model import AbstractOptimiser, ResidualModel, StepReport

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from torch import Tensor
 
-from pinnkit.train.loop import StepInfo
+from pinnkit.train.iteration import StepInfo
 
 __all__ = ["History", "Progress"]
 

@@ -2,7 +2,7 @@
 
 In    what to do at the first Ctrl-C.
 Out   a context in which the first one does that and the second raises KeyboardInterrupt.
-Next  `train.run` ends the loop with it.
+Next  `train.session` ends the loop with it.
 """
 
 from __future__ import annotations

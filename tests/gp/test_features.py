@@ -17,9 +17,9 @@ from pinnkit.gp import (
     compress,
     condition,
 )
-from pinnkit.gp.approximation import Layout
 from pinnkit.gp.features import StackedBasis, basis_from_state, constant
 from pinnkit.gp.frequencies import axis_amplitudes, find_tones, is_resolved, scattered_tones
+from pinnkit.gp.gaussian_process import Layout
 from pinnkit.gp.posterior import preconditioned_lsqr
 
 EXACT, ROUNDOFF = 1e-12, 1e-8

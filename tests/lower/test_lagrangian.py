@@ -13,9 +13,9 @@ import torch
 
 import pinnkit as pk
 from pinnkit.ir.labels import to_labels
-from pinnkit.lower.approximation import NetworkApproximation
 from pinnkit.lower.fields import make_field_model
 from pinnkit.lower.lagrangian import LagrangianApproximation
+from pinnkit.lower.network_approximation import NetworkApproximation
 from pinnkit.lower.scales import FieldScale
 from pinnkit.nn import MLP
 

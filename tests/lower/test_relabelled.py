@@ -16,8 +16,8 @@ import torch
 
 import pinnkit as pk
 from pinnkit.ir.labels import to_labels
-from pinnkit.lower.approximation import NetworkApproximation
 from pinnkit.lower.fields import ExpressionJets, HardForm, make_field_model
+from pinnkit.lower.network_approximation import NetworkApproximation
 from pinnkit.lower.relabelled import Origin, RelabelledApproximation, make_part
 from pinnkit.lower.scales import FieldScale
 from pinnkit.nn import MLP

@@ -13,7 +13,7 @@ from torch import Tensor
 import pinnkit as pk
 from pinnkit.errors import Status
 from pinnkit.ir.normal_form import Equation, NormalForm, Predicates
-from pinnkit.solution.approximation import Answer
+from pinnkit.solution.answer import Answer
 from pinnkit.solvers.base import AbstractSolver, Env
 
 t, x = pk.coords("t x")

@@ -12,7 +12,7 @@ import sympy as sp
 
 import pinnkit as pk
 from pinnkit.errors import Evidence, Status
-from pinnkit.solution.approximation import Answer
+from pinnkit.solution.answer import Answer
 from pinnkit.solution.candidates import ExpressionApproximation
 from pinnkit.solution.estimate import Stats
 from pinnkit.solution.held_out import HeldOut, operator_status, quantile_of

@@ -18,8 +18,8 @@ import torch
 import pinnkit as pk
 from pinnkit import problems  # pyright: ignore[reportAttributeAccessIssue]
 from pinnkit.errors import Status
-from pinnkit.gp.approximation import Layout
 from pinnkit.gp.features import axis_basis
+from pinnkit.gp.gaussian_process import Layout
 from pinnkit.gp.kernels import GaussianMixture
 from pinnkit.lower.scales import estimate_field_scales
 from pinnkit.solvers import (

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pinnkit.errors import Status
 from pinnkit.train.callbacks import History, Progress
 from pinnkit.train.interrupt import on_interrupt
-from pinnkit.train.loop import Callback, Iteration, StepInfo
+from pinnkit.train.iteration import Callback, Iteration, StepInfo
 from pinnkit.train.ranks import ONE, Ranks
 
 __all__ = ["run"]
@@ -36,7 +36,7 @@ def run(
     Ctrl-C is left to whoever started them.
 
     Args:
-        loop: Of `train.loop.iterate`.
+        loop: Of `train.iteration.iterate`.
         history: Gets every step.
         show: Shows progress.
         callback: The user's; True ends the loop as INTERRUPTED.

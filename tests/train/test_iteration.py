@@ -9,7 +9,7 @@ import torch
 
 from pinnkit.errors import Status
 from pinnkit.train import History, Progress, iterate
-from pinnkit.train.loop import StepInfo
+from pinnkit.train.iteration import StepInfo
 
 
 @dataclass
