@@ -411,10 +411,8 @@ def _judge(
 def _restore(
     resumed: Resumed, state: Any, generator: torch.Generator, watch: ErrorWatch
 ) -> History:
-    state.load_state_dict(resumed.snapshot.state)
-    generator.set_state(resumed.snapshot.generator)
     watch.from_state(resumed.snapshot.extra)
-    return resumed.history
+    return resumed.restore(state, generator)
 
 
 def _check_solver(solver: Any, system: Any) -> None:

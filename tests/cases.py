@@ -1,11 +1,12 @@
 """What the contract suite runs: solvers x problems. A new solver or problem is one line here.
 
 Everything is made when asked for, so that a solver or problem that cannot be made fails its own
-tests and no others.
+tests and no others. Problems are immutable, and declared once for all tests of a process.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,13 @@ from pinnkit import problems  # pyright: ignore[reportAttributeAccessIssue]
 
 __all__ = [
     "EXAMPLES",
+    "FAMILIES",
+    "FAMILY_SOLVERS",
     "FAST",
     "FAST_FOR_CLASSICAL",
     "FAST_FOR_PROCESS",
     "LARGE",
+    "LARGE_FAMILIES",
     "PROBLEMS",
     "SOLVERS",
     "STEPS",
@@ -54,8 +58,25 @@ TIME_LIMITS = {
 EXAMPLES = {"LagrangianPINN": "VariableConvection", "NeuralODE": "MissingInteraction"}
 
 PROBLEMS: dict[str, Callable[[], Any]] = {
-    cls.__name__: cls for cls in (*problems.GALLERY, *problems.LAW_GALLERY)
+    cls.__name__: functools.cache(cls) for cls in (*problems.GALLERY, *problems.LAW_GALLERY)
 }
+
+# Solvers of families x families of the gallery; these knobs mean something on every kind of box.
+FAMILY_SOLVERS: dict[str, Callable[[], Any]] = {
+    "HardConstraintMoE": lambda: pk.HardConstraintMoE(
+        times=4, nodes=8, stages=1, width=4, depth=1, draws=1
+    ),
+}
+
+FAMILIES: dict[str, Callable[[], Any]] = {cls.__name__: cls for cls in problems.FAMILY_GALLERY}
+
+# With --runslow only: the solver's own tests learn families of one dimension that are like these.
+LARGE_FAMILIES = (
+    "DiffusionSorption",
+    "DiffusionSorptionInflow",
+    "BurgersFamily",
+    "ReactionDiffusion",
+)
 
 # A direct method really solves: only problems it does in about a second belong in the default run.
 FAST_FOR_CLASSICAL = (

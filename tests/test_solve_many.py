@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import pinnkit as pk
-from pinnkit import many
+from pinnkit import process_pool
 from tests.train import rank_jobs
 
 T = pk.coords("t")
@@ -43,7 +43,7 @@ def test_results_come_in_order_and_failures_in_their_places(
 ):
     """One problem raises, one takes its process along; the others are what `solve` gives."""
     if start == "forkserver":  # the same processes without their seconds of imports
-        monkeypatch.setattr(many, "SPAWN", rank_jobs.FORKS)
+        monkeypatch.setattr(process_pool, "SPAWN", rank_jobs.FORKS)
     before = dict(os.environ)
     problems = [Decay(1.0), Decay(7.0), Decay(2.0), Decay(13.0)]
     seen: dict[int, Any] = {}

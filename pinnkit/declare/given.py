@@ -14,37 +14,22 @@ from typing import Any
 import sympy as sp
 from sympy.core.function import AppliedUndef, UndefinedFunction
 
-from pinnkit.declare.printing import refusal
-from pinnkit.declare.symbols import Coordinate, _ordered, _rebuild, _split_names
+from pinnkit.declare.declared_symbol import DeclaredSymbol, make_declared
+from pinnkit.declare.symbols import check_coordinates, split_names
 
 __all__ = ["AppliedGiven", "Given", "given", "given_in", "is_given_leaf", "make_given"]
 
 
-class Given(sp.Symbol):
+class Given(DeclaredSymbol):
     """A real number that every member of a family has its own value of."""
 
     __slots__ = ("unit",)
+    _declared = ("unit",)
 
     unit: str | None
 
     def __new__(cls, name: str, *, unit: str | None = None) -> Given:
-        obj = sp.Symbol.__xnew__(cls, name, real=True)  # type: ignore[attr-defined]
-        obj.unit = unit
-        return obj
-
-    @classmethod
-    def class_key(cls) -> tuple[int, int, str]:
-        """Sorted and printed like any symbol: pi*u0, not u0*pi."""
-        return sp.Symbol.class_key()
-
-    def _hashable_content(self) -> tuple[Any, ...]:
-        return (*super()._hashable_content(), *_ordered(self.unit))
-
-    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (self.name,), {"unit": self.unit}
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return _rebuild, (Given, *self.__getnewargs_ex__())
+        return make_declared(cls, name, {"unit": unit})
 
 
 class AppliedGiven(AppliedUndef):
@@ -58,13 +43,17 @@ class AppliedGiven(AppliedUndef):
         return type(self).given_unit
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return _rebuild, (make_given, (self.name, self.args), {"unit": self.unit})
+        return _rebuild, (self.name, self.args, self.unit)
 
 
 def make_given(name: str, args: Any, *, unit: str | None = None) -> AppliedGiven:
     """a(args) without any check; `given` is the public door."""
     function = UndefinedFunction(name, bases=(AppliedGiven,), given_unit=unit, real=True)
     return function(*args)  # type: ignore[return-value]
+
+
+def _rebuild(name: str, args: Any, unit: str | None) -> AppliedGiven:
+    return make_given(name, args, unit=unit)
 
 
 def given(name: str, *coordinates: sp.Symbol, unit: str | None = None) -> Any:
@@ -81,24 +70,10 @@ def given(name: str, *coordinates: sp.Symbol, unit: str | None = None) -> Any:
     >>> a.diff(x) + u0
     u0 + Derivative(a(x), x)
     """
-    names = _split_names(name, "given")
+    names = split_names(name, "given")
     wrote = f'given("{name}"{"".join(f", {c}" for c in coordinates)})'
-    for c in coordinates:
-        if not isinstance(c, Coordinate):
-            raise refusal(
-                wrote,
-                f"{c} is not a coordinate",
-                f'make it with coords("{c}"); a given function depends on coordinates only',
-            )
-    if len(set(coordinates)) < len(coordinates):
-        raise refusal(wrote, "a coordinate is used twice", "name each coordinate once")
-    for n in names:
-        if n in {c.name for c in coordinates}:
-            raise refusal(
-                wrote,
-                f"the name {n} is used twice, for a coordinate and for an input",
-                "give the input another name",
-            )
+    only = "{}; a given function depends on coordinates only"
+    check_coordinates(coordinates, names, wrote, what="an input", only=only)
     made = tuple(
         make_given(n, coordinates, unit=unit) if coordinates else Given(n, unit=unit) for n in names
     )

@@ -16,8 +16,9 @@ import sympy as sp
 from sympy.logic.boolalg import BooleanAtom, BooleanTrue
 
 from pinnkit.declare.conditions import read_expr
+from pinnkit.declare.declared_symbol import DeclaredSymbol, make_declared
 from pinnkit.declare.printing import refusal, show
-from pinnkit.declare.symbols import Parameter
+from pinnkit.declare.symbols import Parameter, read_names
 
 __all__ = [
     "AbstractNeighbours",
@@ -36,39 +37,10 @@ __all__ = [
 ]
 
 
-class _GraphSymbol(sp.Symbol):
-    """A real symbol that compares by its class, its name and what was declared about it."""
+class _GraphSymbol(DeclaredSymbol):
+    """A symbol of an equation that stands for one node."""
 
     __slots__ = ()
-    _declared: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def class_key(cls) -> tuple[int, int, str]:
-        """Sorted and printed like any symbol."""
-        return sp.Symbol.class_key()
-
-    @property
-    def declared(self) -> dict[str, Any]:
-        """What was declared beside the name."""
-        return {name: getattr(self, name) for name in self._declared}
-
-    def _hashable_content(self) -> tuple[Any, ...]:
-        # As texts: see `symbols._ordered`.
-        parts = (type(self).__name__, *(repr(v) for v in self.declared.values()))
-        return (*super()._hashable_content(), *parts)
-
-    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (self.name,), self.declared
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return _make, (type(self), self.name, self.declared)
-
-
-def _make(cls: Any, name: str, declared: dict[str, Any]) -> Any:
-    made = sp.Symbol.__xnew__(cls, name, real=True)  # type: ignore[attr-defined]
-    for key, value in declared.items():
-        setattr(made, key, value)
-    return made
 
 
 class NodeField(_GraphSymbol):
@@ -82,7 +54,7 @@ class NodeField(_GraphSymbol):
     @property
     def neighbour(self) -> Neighbour:
         """The value at the other end of the edge, inside a sum over neighbours."""
-        return _make(Neighbour, f"{self.name}.neighbour", {"of": self})
+        return make_declared(Neighbour, f"{self.name}.neighbour", {"of": self})
 
 
 class NodeFeature(_GraphSymbol):
@@ -95,7 +67,7 @@ class NodeFeature(_GraphSymbol):
     @property
     def neighbour(self) -> Neighbour:
         """The value at the other end of the edge, inside a sum over neighbours."""
-        return _make(Neighbour, f"{self.name}.neighbour", {"of": self})
+        return make_declared(Neighbour, f"{self.name}.neighbour", {"of": self})
 
     def _sympystr(self, printer: Any) -> str:
         return _with_column(self)
@@ -128,7 +100,7 @@ def _with_column(symbol: Any) -> str:
     return symbol.name if symbol.column is None else f"{symbol.name}[{symbol.column}]"
 
 
-orientation: EdgeFeature = _make(EdgeFeature, "orientation", {"column": None, "odd": True})
+orientation: EdgeFeature = make_declared(EdgeFeature, "orientation", {"column": None, "odd": True})
 """+1 where an edge is passed as it was given (row 0 to row 1), -1 against it."""
 
 
@@ -270,15 +242,7 @@ def _over_neighbours(cls: type[AbstractNeighbours], expr: Any, outgoing: bool) -
 def _each(names: str, door: str, cls: Any, declared: dict[str, Any]) -> Any:
     if not isinstance(names, str):
         raise refusal(f"{door}({names!r})", "names are a string", f'write {door}("p")')
-    parts = names.replace(",", " ").split()
-    bad = [p for p in parts if not p.isidentifier()]
-    if not parts or bad:
-        raise refusal(
-            f'{door}("{names}")',
-            f"{bad[0]!r} is not a name" if bad else "no name is given",
-            "use letters, digits and underscores, separated by blanks",
-        )
-    made = tuple(_make(cls, name, declared) for name in parts)
+    made = tuple(make_declared(cls, name, declared) for name in read_names(names, door))
     return made[0] if len(made) == 1 else made
 
 

@@ -16,7 +16,7 @@ from pinnkit.declare.graph import Graph
 from pinnkit.declare.graph_conditions import Fixed, Total
 from pinnkit.declare.graph_symbols import NodeField
 from pinnkit.declare.printing import refusal, show
-from pinnkit.declare.problem import AbstractProblem, read_equation
+from pinnkit.declare.problem import AbstractProblem, check_unknown_numbers, read_equation
 from pinnkit.errors import UnsupportedProblemError
 
 if TYPE_CHECKING:
@@ -130,20 +130,11 @@ class GraphSystem(_OnNodes):
         pairs = self.paired if equations is _KEEP else _read_equations(equations)[1]
         conds = self.conditions if conditions is _KEEP else _read_conditions(conditions)
         values = dict(parameters or {})
-        for p in values:
-            if p not in self.parameters:
-                raise refusal(
-                    f"remake(parameters={{{show(p)}: ...}})",
-                    f"{show(p)} is no unknown number of this system",
-                    f"choose among {', '.join(map(str, self.parameters)) or 'none'}",
-                )
+        check_unknown_numbers(values, self, "system")
         if values:
             eqs = [e.subs(values) for e in eqs]
             conds = tuple(c.subs(values) for c in conds)
         return GraphSystem(eqs if pairs is None else dict(zip(pairs, eqs)), conds)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"problems are immutable; use .remake({name}=...)")
 
     def __reduce__(self) -> tuple[Any, ...]:
         eqs = self.equations if self.paired is None else dict(zip(self.paired, self.equations))
@@ -227,9 +218,6 @@ class GraphProblem(_OnNodes):
         """On another graph, or with another system (see `GraphSystem.remake`)."""
         system = self.declaration.remake(**changes) if changes else self.declaration
         return GraphProblem(system, self.graph if graph is None else graph)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"problems are immutable; use .remake({name}=...)")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return GraphProblem, (self.declaration, self.graph)

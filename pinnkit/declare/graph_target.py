@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from typing import Any, final
 
-import sympy as sp
-
+from pinnkit.declare.data_target import DataTarget
 from pinnkit.declare.printing import refusal
-from pinnkit.declare.problem import AbstractProblem
-from pinnkit.errors import UnsupportedProblemError
 
 __all__ = ["GraphTarget"]
 
 
 @final
-class GraphTarget(AbstractProblem):
+class GraphTarget(DataTarget):
     """The feature `name` of nodes, edges or graphs, to be learned from graphs that have it.
 
     There is no ground truth beyond the data, so that the answer's `ok` is None.
@@ -56,44 +53,13 @@ class GraphTarget(AbstractProblem):
     classes: int
 
     @property
-    def system(self) -> GraphTarget:
-        """Itself."""
-        return self
-
-    @property
-    def normal_form(self) -> GraphTarget:
-        """Itself: there is nothing to normalise."""
-        return self
-
-    @property
-    def coords(self) -> tuple[sp.Symbol, ...]:
-        """None: a graph has nodes, not coordinates."""
-        return ()
-
-    @property
-    def fields(self) -> tuple[Any, ...]:
-        """None: nothing is determined by equations."""
-        return ()
-
-    @property
-    def parameters(self) -> tuple[sp.Symbol, ...]:
-        """None."""
-        return ()
-
-    def residual(self, candidate: Any) -> Any:
-        """There is none."""
-        raise UnsupportedProblemError("a GraphTarget has no equation, hence no residual")
-
-    def diagnose(self) -> Any:
-        """There is none."""
-        raise UnsupportedProblemError("a GraphTarget has no equation to diagnose")
+    def declared(self) -> dict[str, Any]:
+        """The feature, where it is, and its classes."""
+        return {"name": self.name, "of": self.of, "classes": self.classes}
 
     def latex(self) -> str:
         """Features to target."""
         return rf"\text{{features}} \mapsto \text{{{self.name}}}"
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError("problems are immutable; declare another GraphTarget")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, GraphTarget) and repr(self) == repr(other)
@@ -101,12 +67,5 @@ class GraphTarget(AbstractProblem):
     def __hash__(self) -> int:
         return hash(repr(self))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.name, self.of, self.classes)
-
     def __repr__(self) -> str:
         return f"GraphTarget({self.name!r}, of={self.of!r}, classes={self.classes})"
-
-
-def _rebuild(name: str, of: str | None, classes: int) -> GraphTarget:
-    return GraphTarget(name, of=of, classes=classes)

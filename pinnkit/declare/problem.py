@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pinnkit.ir.diagnose import Diagnosis
     from pinnkit.ir.normal_form import NormalForm
 
-__all__ = ["AbstractProblem", "PDESystem", "read_equation"]
+__all__ = ["AbstractProblem", "PDESystem", "check_unknown_numbers", "read_equation"]
 
 _KEEP: Any = object()
 
@@ -76,6 +76,25 @@ class AbstractProblem(ABC):
     def latex(self) -> str:
         """Equations, domain and conditions for a paper."""
         return self.system.latex()
+
+    # Closed to assignment; constructors write into `vars(self)`.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"problems are immutable; use .remake({name}=...)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("problems are immutable; use .remake(...)")
+
+
+def check_unknown_numbers(given: Iterable[Any], problem: AbstractProblem, what: str) -> None:
+    """Refuse to give a value to what is no unknown number of the problem ("problem" or "system")."""
+    for p in given:
+        if p not in problem.parameters:
+            raise refusal(
+                f"remake(parameters={{{show(p)}: ...}})",
+                f"{show(p)} is no unknown number of this {what}",
+                f"choose among {', '.join(map(str, problem.parameters)) or 'none'}",
+            )
 
 
 @final
@@ -217,13 +236,7 @@ class PDESystem(AbstractProblem):
                 "write remake(parameters={nu: 0.02})",
             )
         if parameters:
-            unknown = [p for p in parameters if p not in self.parameters]
-            if unknown:
-                raise refusal(
-                    f"remake(parameters={{{show(unknown[0])}: ...}})",
-                    f"{show(unknown[0])} is no unknown number of this problem",
-                    f"choose among {', '.join(map(str, self.parameters)) or 'none'}",
-                )
+            check_unknown_numbers(parameters, self, "problem")
             values: dict[Any, Any] = {
                 p: read_expr(v, f"remake(parameters={{{p}: {v}}})") for p, v in parameters.items()
             }
@@ -241,12 +254,6 @@ class PDESystem(AbstractProblem):
         vars(twin).update(vars(self))
         read_exact(twin, exact, vars(twin).__setitem__)
         return twin
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"problems are immutable; use .remake({name}=...)")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("problems are immutable; use .remake(...)")
 
     def __repr__(self) -> str:
         lines = [

@@ -14,7 +14,7 @@ import sympy as sp
 
 from pinnkit.declare.noise import Calculus
 from pinnkit.declare.printing import refusal, show
-from pinnkit.declare.problem import AbstractProblem, read_equation
+from pinnkit.declare.problem import AbstractProblem, check_unknown_numbers, read_equation
 from pinnkit.declare.series import IrregularSeries
 from pinnkit.errors import UnsupportedProblemError
 
@@ -116,13 +116,7 @@ class SDESystem(AbstractProblem):
         eqs = self.equations if equations is _KEEP else _read_equations(equations)
         start = self.initial if initial is _KEEP else initial
         values: dict[Any, Any] = dict(parameters or {})
-        for p in values:
-            if p not in self.parameters:
-                raise refusal(
-                    f"remake(parameters={{{show(p)}: ...}})",
-                    f"{show(p)} is no unknown number of this system",
-                    f"choose among {', '.join(map(str, self.parameters)) or 'none'}",
-                )
+        check_unknown_numbers(values, self, "system")
         if values:
             eqs = tuple(e.subs(values) for e in eqs)
             start = (
@@ -155,12 +149,6 @@ class SDESystem(AbstractProblem):
         from pinnkit.ir.stochastic_form import latex_of_stochastic
 
         return latex_of_stochastic(self._normal_form, sign)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"problems are immutable; use .remake({name}=...)")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("problems are immutable; use .remake(...)")
 
     def __reduce__(self) -> tuple[Any, ...]:
         parts = (self.equations, self.data, self.initial, self.readout, self.calculus)

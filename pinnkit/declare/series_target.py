@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, final
 
-import sympy as sp
-
+from pinnkit.declare.data_target import DataTarget
 from pinnkit.declare.printing import refusal
-from pinnkit.declare.problem import AbstractProblem
 from pinnkit.declare.series import IrregularSeries
-from pinnkit.errors import UnsupportedProblemError
 
 __all__ = ["SeriesTarget"]
 
 
 @final
-class SeriesTarget(AbstractProblem):
+class SeriesTarget(DataTarget):
     """Labels or targets of series, predicted by a gated recurrent network instead of an equation.
 
     h_k = GRU(h_{k-1}, [x_k, m_k, delta_k]): the last observed values, what was observed at t_k, and for
@@ -70,56 +67,13 @@ class SeriesTarget(AbstractProblem):
         put("readout", readout)
 
     @property
-    def system(self) -> SeriesTarget:
-        """Itself."""
-        return self
-
-    @property
-    def normal_form(self) -> SeriesTarget:
-        """Itself: there is nothing to normalise."""
-        return self
-
-    @property
-    def coords(self) -> tuple[sp.Symbol, ...]:
-        """None: no equation names them."""
-        return ()
-
-    @property
-    def fields(self) -> tuple[Any, ...]:
-        """None: nothing is determined by equations."""
-        return ()
-
-    @property
-    def parameters(self) -> tuple[sp.Symbol, ...]:
-        """None."""
-        return ()
-
-    def remake(self, **changes: Any) -> SeriesTarget:
-        """The same with other data, size or readout."""
-        return SeriesTarget(
-            **{"data": self.data, "dim": self.dim, "readout": self.readout} | changes
-        )
-
-    def residual(self, candidate: Any) -> Any:
-        """There is none."""
-        raise UnsupportedProblemError("a SeriesTarget has no equation, hence no residual")
-
-    def diagnose(self) -> Any:
-        """There is none."""
-        raise UnsupportedProblemError("a SeriesTarget has no equation to diagnose")
+    def declared(self) -> dict[str, Any]:
+        """Series, size and readout."""
+        return {"data": self.data, "dim": self.dim, "readout": self.readout}
 
     def latex(self) -> str:
         """The recursion."""
         return r"h_k = \mathrm{GRU}(h_{k-1}, [x_k, m_k, \delta_k])"
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"problems are immutable; use .remake({name}=...)")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("problems are immutable; use .remake(...)")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return SeriesTarget, (self.data, self.dim, self.readout)
 
     def __repr__(self) -> str:
         return f"SeriesTarget(dim={self.dim}) of {self.data!r}"

@@ -16,7 +16,7 @@ from typing import Any
 import sympy as sp
 
 from pinnkit.declare.printing import refusal, show
-from pinnkit.declare.symbols import Coordinate
+from pinnkit.declare.symbols import Coordinate, read_names
 
 __all__ = [
     "Control",
@@ -269,14 +269,7 @@ def d(of: Any) -> Differential:
 def _made(names: str, door: str, make: Callable[[str], Any], time: Any) -> Any:
     if not isinstance(names, str):
         raise refusal(f"{door}({names!r})", "a name is a string", f'write {door}("z", ...)')
-    parts = names.replace(",", " ").split()
-    bad = [p for p in parts if not p.isidentifier()]
-    if not parts or bad:
-        raise refusal(
-            f'{door}("{names}")',
-            f"{bad[0]!r} is not a name" if bad else "no name is given",
-            "use letters, digits and underscores, separated by blanks",
-        )
+    parts = read_names(names, door)
     if time is not None and str(time) in parts:
         raise refusal(
             f'{door}("{names}")', f"{time} is the name of time already", "give it another name"

@@ -3,45 +3,41 @@
 In    names, as in `sympy.symbols`.
 Out   `Coordinate`, `Parameter` (sympy symbols) and applied fields such as u(t, x).
 Next  ordinary sympy expressions of them are the equations of a `PDESystem`.
-
-Everything declared about a symbol (role, scale, unit, bounds) is part of its identity, beside the
-name: sympy caches expressions by equality, so two equal symbols with different metadata would be
-exchanged for one another silently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sympy as sp
 from sympy.core.function import AppliedUndef, UndefinedFunction
 
+from pinnkit.declare.declared_symbol import DeclaredSymbol, make_declared
 from pinnkit.declare.printing import refusal
 
 __all__ = [
     "AppliedField",
     "Coordinate",
     "Parameter",
+    "check_coordinates",
     "coords",
     "field",
     "fields_in",
     "is_field",
     "make_field",
     "parameter",
+    "read_names",
+    "split_names",
     "vector",
 ]
 
 
-def _ordered(*values: Any) -> tuple[str, ...]:
-    """As texts: sympy sorts equal symbols made twice by these values, and None has no order."""
-    return tuple(map(repr, values))
-
-
-class Coordinate(sp.Symbol):
+class Coordinate(DeclaredSymbol):
     """A real coordinate. `is_time` marks the time axis; `scale` and `unit` are optional."""
 
     __slots__ = ("is_time", "scale", "unit")
+    _declared = ("is_time", "scale", "unit")
 
     is_time: bool
     scale: float | None
@@ -55,31 +51,14 @@ class Coordinate(sp.Symbol):
         scale: float | None = None,
         unit: str | None = None,
     ) -> Coordinate:
-        obj = sp.Symbol.__xnew__(cls, name, real=True)  # type: ignore[attr-defined]
-        obj.is_time = is_time
-        obj.scale = scale
-        obj.unit = unit
-        return obj
-
-    @classmethod
-    def class_key(cls) -> tuple[int, int, str]:
-        """Sorted and printed like any symbol: pi*x, not x*pi."""
-        return sp.Symbol.class_key()
-
-    def _hashable_content(self) -> tuple[Any, ...]:
-        return (*super()._hashable_content(), *_ordered(self.is_time, self.scale, self.unit))
-
-    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (self.name,), {"is_time": self.is_time, "scale": self.scale, "unit": self.unit}
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return _rebuild, (Coordinate, *self.__getnewargs_ex__())
+        return make_declared(cls, name, {"is_time": is_time, "scale": scale, "unit": unit})
 
 
-class Parameter(sp.Symbol):
+class Parameter(DeclaredSymbol):
     """An unknown real number, to be determined. `initial` is a guess, `bounds` = (lower, upper)."""
 
     __slots__ = ("bounds", "initial", "unit")
+    _declared = ("initial", "bounds", "unit")
 
     initial: float | None
     bounds: tuple[float, float] | None
@@ -93,25 +72,7 @@ class Parameter(sp.Symbol):
         bounds: tuple[float, float] | None = None,
         unit: str | None = None,
     ) -> Parameter:
-        obj = sp.Symbol.__xnew__(cls, name, real=True)  # type: ignore[attr-defined]
-        obj.initial = initial
-        obj.bounds = bounds
-        obj.unit = unit
-        return obj
-
-    @classmethod
-    def class_key(cls) -> tuple[int, int, str]:
-        """Sorted and printed like any symbol: pi*x, not x*pi."""
-        return sp.Symbol.class_key()
-
-    def _hashable_content(self) -> tuple[Any, ...]:
-        return (*super()._hashable_content(), *_ordered(self.initial, self.bounds, self.unit))
-
-    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (self.name,), {"initial": self.initial, "bounds": self.bounds, "unit": self.unit}
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return _rebuild, (Parameter, *self.__getnewargs_ex__())
+        return make_declared(cls, name, {"initial": initial, "bounds": bounds, "unit": unit})
 
     @property
     def guess(self) -> float:
@@ -199,7 +160,7 @@ def coords(
     >>> x == coords("x"), t.is_time, x.is_time
     (True, True, False)
     """
-    parts = _split_names(names, "coords")
+    parts = split_names(names, "coords")
     if time is not None and time not in parts:
         raise refusal(
             f'coords("{names}", time="{time}")',
@@ -241,7 +202,7 @@ def field(
     >>> u.diff(x, 2)
     Derivative(u(t, x), (x, 2))
     """
-    names = _split_names(name, "field")
+    names = split_names(name, "field")
     wrote = f'field("{name}", {", ".join(map(str, coordinates))})'
     if not coordinates:
         raise refusal(
@@ -249,22 +210,8 @@ def field(
             "a field needs coordinates to depend on",
             f'write field("{name}", t, x), or parameter("{name}") for an unknown number',
         )
-    for c in coordinates:
-        if not isinstance(c, Coordinate):
-            raise refusal(
-                wrote,
-                f"{c} is not a coordinate",
-                f'make it with coords("{c}") and keep other arguments out of the field',
-            )
-    if len(set(coordinates)) < len(coordinates):
-        raise refusal(wrote, "a coordinate is used twice", "name each coordinate once")
-    for n in names:
-        if n in {c.name for c in coordinates}:
-            raise refusal(
-                wrote,
-                f"the name {n} is used twice, for a coordinate and for a field",
-                "give the field another name",
-            )
+    only = "{} and keep other arguments out of the field"
+    check_coordinates(coordinates, names, wrote, what="a field", only=only)
     _check_scale(scale, wrote)
     made = tuple(
         make_field(n, coordinates, complex=complex, scale=_as_float(scale), unit=unit)
@@ -313,7 +260,7 @@ def parameter(
     >>> parameter("nu", initial=0.1, bounds=(0, 1)).bounds
     (0.0, 1.0)
     """
-    names = _split_names(name, "parameter")
+    names = split_names(name, "parameter")
     wrote = f'parameter("{name}", initial={initial}, bounds={bounds})'
     lohi: tuple[float, float] | None = None
     if bounds is not None:
@@ -349,9 +296,35 @@ def fields_in(expr: Any) -> tuple[AppliedField, ...]:
     return tuple(sorted(atoms, key=lambda f: (f.name, str(f))))
 
 
-def _split_names(names: str, door: str) -> list[str]:
-    if not isinstance(names, str):
-        raise refusal(f"{door}({names!r})", "names are a string", f'write {door}("u")')
+def check_coordinates(
+    coordinates: Sequence[Any], names: Sequence[str], wrote: str, *, what: str, only: str
+) -> None:
+    """Refuse what a function of the coordinates cannot depend on.
+
+    Args:
+        coordinates: What it depends on.
+        names: Of the functions declared together.
+        wrote: What the user wrote.
+        what: What is declared, "a field".
+        only: The advice where something is no coordinate; {} is how to make one.
+    """
+    for c in coordinates:
+        if not isinstance(c, Coordinate):
+            instead = only.format(f'make it with coords("{c}")')
+            raise refusal(wrote, f"{c} is not a coordinate", instead)
+    if len(set(coordinates)) < len(coordinates):
+        raise refusal(wrote, "a coordinate is used twice", "name each coordinate once")
+    for n in names:
+        if n in {c.name for c in coordinates}:
+            raise refusal(
+                wrote,
+                f"the name {n} is used twice, for a coordinate and for {what}",
+                f"give the {what.split()[-1]} another name",
+            )
+
+
+def read_names(names: str, door: str) -> list[str]:
+    """The names in a string, separated by blanks or commas."""
     parts = names.replace(",", " ").split()
     bad = [p for p in parts if not p.isidentifier()]
     if not parts or bad:
@@ -360,6 +333,14 @@ def _split_names(names: str, door: str) -> list[str]:
             f"{bad[0]!r} is not a name" if bad else "no name is given",
             "use letters, digits and underscores, separated by blanks",
         )
+    return parts
+
+
+def split_names(names: str, door: str) -> list[str]:
+    """As `read_names`, each name once."""
+    if not isinstance(names, str):
+        raise refusal(f"{door}({names!r})", "names are a string", f'write {door}("u")')
+    parts = read_names(names, door)
     if len(set(parts)) < len(parts):
         twice = next(p for p in parts if parts.count(p) > 1)
         raise refusal(f'{door}("{names}")', f"the name {twice} is used twice", "name each once")

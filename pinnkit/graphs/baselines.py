@@ -29,8 +29,10 @@ __all__ = ["GIN", "EdgeFree", "ImplicitGNN", "count_parameters", "matched"]
 
 
 class _Common(TypedDict, total=False):
-    """What all models take besides their sizes, as `ConvergentGraphNetwork` does."""
+    """What all models take besides their own, as `ConvergentGraphNetwork` does."""
 
+    width: int
+    activation: str
     target: str
     decoder: Sequence[int]
     generator: Required[torch.Generator]
@@ -38,16 +40,16 @@ class _Common(TypedDict, total=False):
 
 
 class _GraphModel(nn.Module):
-    """Scales at both ends, a decoder; subclasses make the node states."""
+    """Scales at both ends, a decoder; subclasses make the node states, (N, width)."""
 
     def __init__(
         self,
         node_inputs: int,
         edge_inputs: int,
         outputs: int,
-        width: int,
-        activation: str,
         *,
+        width: int = 64,
+        activation: str = "relu",
         target: str = "node",
         decoder: Sequence[int] = (64, 32),
         generator: torch.Generator,
@@ -55,7 +57,7 @@ class _GraphModel(nn.Module):
     ) -> None:
         super().__init__()
         check_target(target)
-        self.target = target
+        self.target, self.width, self.activation = target, width, activation
         device = generator.device
         self.node_scale = Standardiser(node_inputs, dtype=dtype, device=device)
         self.edge_scale = Standardiser(edge_inputs, dtype=dtype, device=device)
@@ -92,8 +94,8 @@ class EdgeFree(_GraphModel):
     """h = MLP(x) at every node by itself: what the features tell without a single edge.
 
     Args:
-        width, layers: Of the MLP.
-        Others as in `ConvergentGraphNetwork`.
+        layers: Of the MLP.
+        Others as in `ConvergentGraphNetwork`; width=64, activation="relu".
     """
 
     def __init__(
@@ -102,15 +104,13 @@ class EdgeFree(_GraphModel):
         edge_inputs: int,
         outputs: int = 1,
         *,
-        width: int = 64,
         layers: int = 2,
-        activation: str = "relu",
         **common: Unpack[_Common],
     ) -> None:
-        super().__init__(node_inputs, edge_inputs, outputs, width, activation, **common)
-        sizes = (node_inputs, *[width] * layers)
-        dtype = self.node_scale.mean.dtype
-        self.alone = make_mlp(sizes, activation, common["generator"], dtype, last=True)
+        super().__init__(node_inputs, edge_inputs, outputs, **common)
+        generator, dtype = common["generator"], self.node_scale.mean.dtype
+        sizes = (node_inputs, *[self.width] * layers)
+        self.alone = make_mlp(sizes, self.activation, generator, dtype, last=True)
 
     def states(self, arcs: Arcs, nodes: Tensor, edges: Tensor) -> tuple[Tensor, None]:
         return self.alone(nodes), None
@@ -121,9 +121,9 @@ class GIN(_GraphModel):
     """Graph isomorphism network with edge features: h' = MLP((1 + eps) h + sum of relu(h_s + V x_e)).
 
     Args:
-        width, layers: Of the node states; information travels `layers` hops.
+        layers: Information travels that many hops.
         norm: Normalise each layer over the batch.
-        Others as in `ConvergentGraphNetwork`.
+        Others as in `ConvergentGraphNetwork`; width=64, activation="relu".
 
     References: xu2019gin, hu2020strategies.
     """
@@ -134,13 +134,12 @@ class GIN(_GraphModel):
         edge_inputs: int,
         outputs: int = 1,
         *,
-        width: int = 64,
         layers: int = 4,
-        activation: str = "relu",
         norm: bool = False,
         **common: Unpack[_Common],
     ) -> None:
-        super().__init__(node_inputs, edge_inputs, outputs, width, activation, **common)
+        super().__init__(node_inputs, edge_inputs, outputs, **common)
+        width, activation = self.width, self.activation
         generator, dtype = common["generator"], self.node_scale.mean.dtype
         kept = {"dtype": dtype, "device": generator.device}
         self.start = make_linear(node_inputs, width, generator, dtype)
@@ -173,9 +172,8 @@ class ImplicitGNN(_GraphModel):
     `pinnkit.implicit.fixed_point`.
 
     Args:
-        width: Columns of X.
         kappa: Contraction factor.
-        Others as in `ConvergentGraphNetwork`.
+        Others as in `ConvergentGraphNetwork`; width=64 columns of X, activation="leaky_relu".
 
     References: gu2020ignn.
     """
@@ -186,12 +184,12 @@ class ImplicitGNN(_GraphModel):
         edge_inputs: int,
         outputs: int = 1,
         *,
-        width: int = 64,
         kappa: float = 0.9,
-        activation: str = "leaky_relu",
         **common: Unpack[_Common],
     ) -> None:
-        super().__init__(node_inputs, edge_inputs, outputs, width, activation, **common)
+        common.setdefault("activation", "leaky_relu")
+        super().__init__(node_inputs, edge_inputs, outputs, **common)
+        width, activation = self.width, self.activation
         generator, dtype = common["generator"], self.node_scale.mean.dtype
         inputs = node_inputs + edge_inputs
         self.source = make_mlp((inputs, width, width), activation, generator, dtype, last=False)

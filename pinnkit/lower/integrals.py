@@ -24,9 +24,9 @@ from pinnkit.ir.leaves import field_of, leaves
 from pinnkit.ir.normal_form import Face, IntegralCondition, NormalForm
 from pinnkit.lower.expressions import Compiled, compile_expressions
 from pinnkit.lower.fields import FieldModel
-from pinnkit.lower.rows import jacobian_rows
+from pinnkit.lower.rows import residual_rows
 from pinnkit.lower.scales import FieldScale, term_size
-from pinnkit.lower.tape import NumberSite, Tape
+from pinnkit.lower.tape import Tape, physical_numbers
 
 __all__ = ["IntegralTerm", "make_integral_term", "quadrature_rule"]
 
@@ -94,12 +94,7 @@ class IntegralTerm:
         spread = points.repeat(q, 1)  # node by node: q consecutive blocks of n points
         nodes = self.nodes.to(points).repeat_interleave(n, dim=0)
         spread = spread.index_copy(1, torch.tensor(axes, device=points.device), nodes)
-        numbers = [
-            tape.record(NumberSite(p, q * n))[0, :, 0]
-            if tape is not None and p.requires_grad
-            else p
-            for p in parameters
-        ]
+        numbers = physical_numbers(parameters, q * n, tape)
         derivatives = model.derivatives(spread, self.wanted, tape)
         values = self._integrand([*spread.unbind(1), *numbers, *derivatives])[0]
         integral = self.weights.to(points) @ values.view(q, n)
@@ -117,13 +112,11 @@ class IntegralTerm:
         out: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:  # shapes: (n, 1), (n, 1, P)
         """Residual and rows; arguments as in `ResidualGroup.rows`."""
-        if params is None:
-            params = [p for p in model.parameters() if p.requires_grad]
-            params = [*params, *(p for p in parameters if p.requires_grad)]
-        tape = Tape()
-        with torch.enable_grad():
-            residual = self.evaluate(model, points, tape, parameters)
-            return residual.detach(), jacobian_rows(residual, tape, params, out)
+
+        def evaluate(tape: Tape) -> Tensor:
+            return self.evaluate(model, points, tape, parameters)
+
+        return residual_rows(evaluate, model, params, parameters, out)
 
 
 def make_integral_term(

@@ -27,9 +27,9 @@ from pinnkit.lower.expressions import Compiled, compile_expressions
 from pinnkit.lower.fields import FieldModel, Wanted
 from pinnkit.lower.integrals import IntegralTerm, make_integral_term
 from pinnkit.lower.jet_algebra import JetSpec
-from pinnkit.lower.rows import jacobian_rows
+from pinnkit.lower.rows import residual_rows
 from pinnkit.lower.scales import FieldScale, estimate_field_scales, term_size
-from pinnkit.lower.tape import NumberSite, Tape
+from pinnkit.lower.tape import Tape, physical_numbers
 
 __all__ = [
     "ResidualGroup",
@@ -37,7 +37,6 @@ __all__ = [
     "compile_residuals",
     "group_terms",
     "lowering_refusal",
-    "physical_numbers",
 ]
 
 
@@ -193,20 +192,11 @@ class ResidualGroup:
             parameters: Values of `nf.parameters`.
             out: A buffer for J.
         """
-        if params is None:
-            params = [p for p in model.parameters() if p.requires_grad]
-            params = [*params, *(p for p in parameters if p.requires_grad)]
-        tape = Tape()
-        with torch.enable_grad():
-            residual = self.evaluate(model, points, tape, parameters)
-            return residual.detach(), jacobian_rows(residual, tape, params, out)
 
+        def evaluate(tape: Tape) -> Tensor:
+            return self.evaluate(model, points, tape, parameters)
 
-def physical_numbers(parameters: Sequence[Tensor], n: int, tape: Tape | None) -> list[Tensor]:
-    """Physical parameters as leaves' values; with a tape each becomes a site of its own."""
-    if tape is None:
-        return list(parameters)
-    return [tape.record(NumberSite(p, n))[0, :, 0] if p.requires_grad else p for p in parameters]
+        return residual_rows(evaluate, model, params, parameters, out)
 
 
 def compile_residuals(

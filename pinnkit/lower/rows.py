@@ -12,14 +12,14 @@ where `vmap(grad)` would differentiate every point by itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pinnkit.lower.tape import OuterRows, Tape
 
-__all__ = ["RowOperator", "jacobian_rows", "rows_matvec", "rows_rmatvec"]
+__all__ = ["RowOperator", "jacobian_rows", "residual_rows", "rows_matvec", "rows_rmatvec"]
 
 
 class RowOperator:
@@ -123,6 +123,31 @@ def jacobian_rows(
 ) -> Tensor:  # shape: (n, e, P)
     """Per-sample gradients of every residual column, as `vmap(grad)` would give them."""
     return RowOperator(residual, tape, params).dense(out)
+
+
+def residual_rows(
+    evaluate: Callable[[Tape], Tensor],
+    model: nn.Module,
+    params: Sequence[Tensor] | None,
+    parameters: Sequence[Tensor],
+    out: Tensor | None = None,  # shape: (n, e, P)
+) -> tuple[Tensor, Tensor]:  # shapes: (n, e), (n, e, P)
+    """Residual columns and their rows.
+
+    Args:
+        evaluate: The columns, computed with the tape it is given.
+        model: Whose parameters they depend on.
+        params: Order of the columns of J; the model's parameters, then the physical ones, those that
+            require grad, where None.
+        parameters: The physical ones.
+        out: A buffer for J.
+    """
+    if params is None:
+        params = [p for p in (*model.parameters(), *parameters) if p.requires_grad]
+    tape = Tape()
+    with torch.enable_grad():
+        residual = evaluate(tape)
+        return residual.detach(), jacobian_rows(residual, tape, params, out)
 
 
 def rows_matvec(

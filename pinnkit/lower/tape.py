@@ -26,6 +26,7 @@ __all__ = [
     "Site",
     "SkipSite",
     "Tape",
+    "physical_numbers",
 ]
 
 
@@ -260,3 +261,10 @@ class GeneralSite(Site):
 
         gradients = torch.func.grad(scalar)(self._constants())
         return [gradients[k] for k in self.names]
+
+
+def physical_numbers(parameters: Sequence[Tensor], n: int, tape: Tape | None) -> list[Tensor]:
+    """Physical parameters as leaves' values; with a tape each becomes a site of its own."""
+    if tape is None:
+        return list(parameters)
+    return [tape.record(NumberSite(p, n))[0, :, 0] if p.requires_grad else p for p in parameters]

@@ -24,6 +24,7 @@ from pinnkit.ir.system_tree import system_from_tree, system_to_tree
 from pinnkit.lower.family_basis import BasisApproximation
 from pinnkit.lower.lagrangian import LagrangianApproximation
 from pinnkit.lower.network_approximation import NetworkApproximation, WindowedApproximation
+from pinnkit.lower.periodic_approximation import PeriodicApproximation
 from pinnkit.lower.relabelled import RelabelledApproximation
 from pinnkit.solution.answer import Approximation
 from pinnkit.solution.estimate import Estimate, SavedSolver, Stats, solver_name
@@ -41,6 +42,9 @@ __all__ = [
     "load",
     "read_saved",
     "save",
+    "snapshot_from_record",
+    "snapshot_record",
+    "snapshot_tensors",
     "solver_from_record",
     "solver_record",
     "stats_from_record",
@@ -59,6 +63,7 @@ KINDS: dict[str, type[Approximation]] = {
     "gaussian_process": GaussianProcessApproximation,
     "trajectory": TrajectoryApproximation,
     "family basis": BasisApproximation,
+    "periodic elements": PeriodicApproximation,
 }
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 MALFORMED = (
@@ -90,13 +95,9 @@ def save(sol: Solution, path: str | PathLike[str]) -> None:
         "history": sol.history.to_state(),
         "stats": stats_record(sol.stats),
         "dtype": str(sol.dtype).removeprefix("torch."),
-        "snapshot": None
-        if sol.snapshot is None
-        else {"step": sol.snapshot.step, "extra": sol.snapshot.extra},
+        "snapshot": snapshot_record(sol.snapshot),
     }
-    parts: dict[str, Any] = {"approximation": tensors}
-    if sol.snapshot is not None:
-        parts |= {"state": sol.snapshot.state, "generator": sol.snapshot.generator}
+    parts = {"approximation": tensors, **snapshot_tensors(sol.snapshot)}
     write_archive(path, record, parts)
 
 
@@ -143,12 +144,6 @@ def _solution(
         record["approximation"]["spec"], tensors["approximation"], nf
     )
     symbols = {str(p): p for p in nf.parameters}
-    saved = record["snapshot"]
-    snapshot = None
-    if saved is not None:
-        snapshot = Snapshot(
-            int(saved["step"]), tensors["state"], tensors["generator"], dict(saved["extra"])
-        )
     return Solution(
         problem=system,
         normal_form=nf,
@@ -162,9 +157,30 @@ def _solution(
         },
         history=History.from_state(record["history"]),
         stats=stats_from_record(record["stats"]),
-        snapshot=snapshot,
+        snapshot=snapshot_from_record(tensors, **(record["snapshot"] or {"step": None})),
         dtype=DTYPES[record["dtype"]],
     )
+
+
+def snapshot_record(snapshot: Snapshot | None) -> dict[str, Any] | None:
+    """The step at which training stood and what its solver keeps beside the tensors, as JSON."""
+    return None if snapshot is None else {"step": snapshot.step, "extra": snapshot.extra}
+
+
+def snapshot_tensors(snapshot: Snapshot | None) -> dict[str, Any]:
+    """The tensors of a snapshot, named as in every file; none without one."""
+    if snapshot is None:
+        return {}
+    return {"state": snapshot.state, "generator": snapshot.generator}
+
+
+def snapshot_from_record(
+    tensors: Mapping[str, Any], step: int | None, extra: Mapping[str, Any] | None = None
+) -> Snapshot | None:
+    """Where training stood; None where the file does not say (`step` is None)."""
+    if step is None:
+        return None
+    return Snapshot(int(step), tensors["state"], tensors["generator"], dict(extra or {}))
 
 
 def verification_record(v: Verification) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from pinnkit.ir.graph_tree import graph_system_from_tree, graph_system_to_tree
 from pinnkit.lower.graph_program import NodeValues
 from pinnkit.solution import files
 from pinnkit.solution.graph_solution import GraphSolution
-from pinnkit.solution.solution import Snapshot
 from pinnkit.train.callbacks import History
 from pinnkit.train.checkpoint import write_archive
 
@@ -54,9 +53,7 @@ def save(sol: GraphSolution, path: str | PathLike[str]) -> None:
         "parameters": {str(p): v for p, v in sol.values.parameters.items()},
         "bounds": bounds,
     }
-    if sol.snapshot is not None:
-        parts |= {"state": sol.snapshot.state, "generator": sol.snapshot.generator}
-    write_archive(path, record, parts)
+    write_archive(path, record, parts | files.snapshot_tensors(sol.snapshot))
 
 
 def load(path: str | PathLike[str], solvers: Mapping[str, type]) -> GraphSolution:
@@ -90,9 +87,6 @@ def _solution(
         raise ValueError("a field has not one value per node")
     parameters = {p: tensors["parameters"][str(p)].double() for p in form.parameters}
     bounds = tensors["bounds"]
-    snapshot = None
-    if record["step"] is not None:
-        snapshot = Snapshot(int(record["step"]), tensors["state"], tensors["generator"])
     return GraphSolution(
         problem=problem,
         solver=files.solver_from_record(record["solver"], solvers),
@@ -102,5 +96,5 @@ def _solution(
         history=History.from_state(record["history"]),
         stats=files.stats_from_record(record["stats"]),
         bounds=None if bounds is None else {n: b.numpy() for n, b in bounds.items()},
-        snapshot=snapshot,
+        snapshot=files.snapshot_from_record(tensors, record["step"]),
     )

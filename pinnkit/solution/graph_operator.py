@@ -8,6 +8,7 @@ Next  the user; `save` and `load_operator` keep it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from typing import Any, final, overload
 
@@ -16,14 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from pinnkit.declare.graph import Graph
-from pinnkit.errors import Evidence, Status
 from pinnkit.implicit.record import Record
 from pinnkit.ir.graph_form import GraphForm
-from pinnkit.solution.estimate import Stats
 from pinnkit.solution.graph_features import FeaturePlan, GraphBatch, make_batch
-from pinnkit.solution.held_out import HeldOut, describe
-from pinnkit.solution.solution import Snapshot
-from pinnkit.train.callbacks import History
+from pinnkit.solution.held_out import describe
+from pinnkit.solution.learned_operator import LearnedOperator
 
 __all__ = ["GraphOperator", "GraphPrediction", "predict_batch"]
 
@@ -71,56 +69,23 @@ class GraphPrediction(Mapping[str, np.ndarray]):
 
 
 @final
-class GraphOperator:
+@dataclass(kw_only=True, eq=False, repr=False)
+class GraphOperator(LearnedOperator):
     """Graphs in, fields out. `predict(graph)[p]` has shape (N,); fixed values are exact.
 
     `status`, `ok`, `evidence`, `error_estimate` judge it by a quantile of the errors on held-out graphs
     (`held_out`); `ok` is None where there is data only. `module` is the trained network.
     """
 
-    def __init__(
-        self,
-        *,
-        problem: Any,
-        form: GraphForm | None,
-        solver: Any,
-        module: nn.Module,
-        plan: FeaturePlan,
-        arguments: Mapping[str, Any] | None,
-        held_out: HeldOut,
-        status: Status,
-        history: History,
-        stats: Stats,
-        snapshot: Snapshot | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
-        self.problem, self.form, self.solver = problem, form, solver
-        self.module, self.plan, self.arguments = module, plan, arguments
-        self.held_out, self.status = held_out, status
-        self.history, self.stats, self.snapshot = history, stats, snapshot
-        self.device, self.dtype = torch.device(device), dtype
+    form: GraphForm | None
+    module: nn.Module
+    plan: FeaturePlan
+    arguments: Mapping[str, Any] | None
 
     @property
-    def ok(self) -> bool | None:
-        """Whether the quantile of held-out errors is below the tolerance; None for data alone."""
-        return None if self.status is Status.NO_GROUND_TRUTH else self.status.ok
-
-    @property
-    def evidence(self) -> Evidence:
-        """Where `error_estimate` comes from."""
-        return self.held_out.evidence
-
-    @property
-    def error_estimate(self) -> float | None:
-        """The judged quantile of relative errors; None where nothing was held out."""
-        error = self.held_out.error
-        return None if np.isnan(error) else error
-
-    @property
-    def errors(self) -> np.ndarray:
-        """Relative L2 error of every held-out graph."""
-        return self.held_out.errors
+    def declaration(self) -> Any:
+        """The `GraphSystem` or `GraphTarget`."""
+        return self.problem.system
 
     @overload
     def predict(self, graphs: Graph) -> GraphPrediction: ...

@@ -11,19 +11,15 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
-import numpy as np
 import torch
 
 from pinnkit.declare.graph_target import GraphTarget
-from pinnkit.errors import Status
 from pinnkit.graphs.network import ConvergentGraphNetwork
 from pinnkit.ir.graph_tree import graph_system_from_tree, graph_system_to_tree
 from pinnkit.solution import files
 from pinnkit.solution.graph_features import FeaturePlan
 from pinnkit.solution.graph_operator import GraphOperator
-from pinnkit.solution.held_out import held_out_from_record, held_out_record
-from pinnkit.solution.solution import Snapshot
-from pinnkit.train.callbacks import History
+from pinnkit.solution.operator_record import operator_knobs, operator_record, operator_tensors
 from pinnkit.train.checkpoint import write_archive
 
 __all__ = ["FORMAT", "load", "save"]
@@ -42,23 +38,11 @@ def save(op: GraphOperator, path: str | PathLike[str]) -> None:
         "format": FORMAT,
         "version": VERSION,
         "problem": _problem_record(op.problem.system),
-        "solver": files.solver_record(op.solver),
         "network": dict(op.arguments),
         "plan": op.plan.to_json(),
-        "status": op.status.name,
-        "held_out": held_out_record(op.held_out),
-        "history": op.history.to_state(),
-        "stats": files.stats_record(op.stats),
-        "dtype": str(op.dtype).removeprefix("torch."),
-        "step": None if op.snapshot is None else op.snapshot.step,
+        **operator_record(op),
     }
-    tensors: dict[str, Any] = {
-        "module": dict(op.module.state_dict()),
-        "errors": torch.from_numpy(np.array(op.held_out.errors)),
-    }
-    if op.snapshot is not None:
-        tensors |= {"state": op.snapshot.state, "generator": op.snapshot.generator}
-    write_archive(path, record, tensors)
+    write_archive(path, record, {"module": dict(op.module.state_dict()), **operator_tensors(op)})
 
 
 def load(path: str | PathLike[str], solvers: Mapping[str, type]) -> GraphOperator:
@@ -71,33 +55,23 @@ def _operator(
 ) -> GraphOperator:
     problem = _problem(record["problem"])
     form = None if isinstance(problem, GraphTarget) else problem.normal_form
-    dtype = files.DTYPES[record["dtype"]]
-    solver = files.solver_from_record(record["solver"], solvers)
-    method = getattr(solver, "method", None)
+    knobs = operator_knobs(record, tensors, solvers)
+    dtype = knobs["dtype"]
     module = ConvergentGraphNetwork(
         **record["network"],
-        solver=method,
+        solver=getattr(knobs["solver"], "method", None),
         rtol=1e-6 if dtype == torch.float64 else 1e-5,
         generator=torch.Generator(),
         dtype=dtype,
     )
     module.load_state_dict(tensors["module"])
-    snapshot = None
-    if record["step"] is not None:
-        snapshot = Snapshot(int(record["step"]), tensors["state"], tensors["generator"])
     return GraphOperator(
         problem=problem,
         form=form,
-        solver=solver,
         module=module.eval(),
         plan=FeaturePlan.from_json(record["plan"]),
         arguments=record["network"],
-        held_out=held_out_from_record(record["held_out"], tensors["errors"].numpy()),
-        status=Status[record["status"]],
-        history=History.from_state(record["history"]),
-        stats=files.stats_from_record(record["stats"]),
-        snapshot=snapshot,
-        dtype=dtype,
+        **knobs,
     )
 
 

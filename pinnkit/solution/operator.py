@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Protocol, final
 
@@ -23,9 +24,9 @@ from pinnkit.solution.answer import Answer
 from pinnkit.solution.estimate import Stats
 from pinnkit.solution.evaluate import field_name, field_values
 from pinnkit.solution.held_out import HeldOut, describe, quantile_of
-from pinnkit.solution.solution import Snapshot, Solution, candidate_of
+from pinnkit.solution.learned_operator import LearnedOperator
+from pinnkit.solution.solution import Solution, candidate_of
 from pinnkit.solution.verification import DEFAULT_TOL, JUDGING, Verification, judge
-from pinnkit.train.callbacks import History
 
 __all__ = ["FamilyModel", "FamilyOperator", "judge_draws"]
 
@@ -50,57 +51,25 @@ class FamilyModel(Protocol):
 
 
 @final
-class FamilyOperator:
+@dataclass(kw_only=True, eq=False, repr=False)
+class FamilyOperator(LearnedOperator):
     """Samples of the inputs in, solutions out: `op(sample)(t=0.5, x=[0.1, 0.2])`.
 
     `status`, `ok`, `evidence`, `error_estimate` judge it by a quantile of the errors on held-out draws
     (`held_out`). The solution of one sample is UNVERIFIED until `sol.verify()` has looked at it.
     """
 
-    def __init__(
-        self,
-        *,
-        problem: Any,
-        solver: Any,
-        model: FamilyModel,
-        held_out: HeldOut,
-        status: Status,
-        history: History,
-        stats: Stats,
-        snapshot: Snapshot | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
-        self.problem, self.solver, self.model = problem, solver, model
-        self.held_out, self.status = held_out, status
-        self.history, self.stats, self.snapshot = history, stats, snapshot
-        self.device, self.dtype = torch.device(device), dtype
+    model: FamilyModel
+
+    @property
+    def declaration(self) -> PDEFamily:
+        """The family, also where a problem class declares it."""
+        return self.problem if isinstance(self.problem, PDEFamily) else self.problem.system
 
     @property
     def family(self) -> PDEFamily:
-        """The family, also where a problem class declares it."""
-        return _family_of(self.problem)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the quantile of held-out errors is below the tolerance."""
-        return self.status.ok
-
-    @property
-    def evidence(self) -> Evidence:
-        """Where `error_estimate` comes from: the weakest of the draws."""
-        return self.held_out.evidence
-
-    @property
-    def error_estimate(self) -> float | None:
-        """The judged quantile of relative errors; None where nothing was judged."""
-        error = self.held_out.error
-        return None if math.isnan(error) else error
-
-    @property
-    def errors(self) -> np.ndarray:
-        """Relative L2 error of every held-out draw."""
-        return self.held_out.errors
+        """The same by its own name."""
+        return self.declaration
 
     def __call__(self, sample: Mapping[Any, Any]) -> Solution:
         """The solution for one sample of the inputs, as `family.sample(n)` gives or of your own.
@@ -288,7 +257,3 @@ def judge_draws(
         )
     error = quantile_of(errors, quantile) if kinds else math.nan
     return HeldOut(errors, quantile, error, tol, evidence, "; ".join(reasons))
-
-
-def _family_of(problem: Any) -> PDEFamily:
-    return problem if isinstance(problem, PDEFamily) else problem.system

@@ -17,6 +17,7 @@ import torch
 
 from pinnkit.ir.normal_form import NormalForm
 from pinnkit.solution.estimate import solver_name
+from pinnkit.solution.learned_operator import LearnedOperator
 from pinnkit.solution.solution import Snapshot, Solution
 from pinnkit.train.callbacks import History
 from pinnkit.train.checkpoint import ArchiveError, plain_copy, read_archive, write_archive
@@ -26,6 +27,7 @@ __all__ = [
     "Checkpointing",
     "Resumed",
     "fingerprint",
+    "read_operator_resume",
     "read_resume",
     "read_series_resume",
     "take_snapshot",
@@ -84,6 +86,37 @@ class Resumed:
 
     snapshot: Snapshot
     history: History
+
+    def restore(self, state: TrainingState, generator: torch.Generator) -> History:
+        """Put both where they stood; the history so far, to be continued."""
+        state.load_state_dict(self.snapshot.state)
+        generator.set_state(self.snapshot.generator)
+        return self.history
+
+
+def read_operator_resume(
+    source: Any, problem: str, solver: str, *, device: torch.device
+) -> Resumed:
+    """As `read_resume`, for an operator.
+
+    Args:
+        source: A `LearnedOperator`, or the path of a checkpoint.
+        problem: The repr of what is now being learned; another one is refused.
+        solver: The solver's class name; another one is refused.
+        device: Where tensors go.
+    """
+    if isinstance(source, LearnedOperator):
+        if source.snapshot is None:
+            raise ValueError("this operator does not hold the state of its training")
+        theirs, method = repr(source.declaration), solver_name(source.solver)
+        resumed = _copied(source.snapshot, source.history)
+    else:
+        record, tensors = read_archive(source, kind=FORMAT, device=device)
+        theirs, method = str(record["problem"]), str(record["solver"])
+        resumed = _resumed_from_record(record, tensors)
+    if theirs != problem or method != solver:
+        raise ValueError("resume= belongs to another problem or solver; use warm_start=")
+    return resumed
 
 
 def read_series_resume(

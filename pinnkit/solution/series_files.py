@@ -38,7 +38,6 @@ from pinnkit.solution import files
 from pinnkit.solution.series_model import SeriesModel, Task
 from pinnkit.solution.series_recurrent import RecurrentModel
 from pinnkit.solution.series_solution import SeriesSolution
-from pinnkit.solution.solution import Snapshot
 from pinnkit.train.callbacks import History
 from pinnkit.train.checkpoint import write_archive
 
@@ -73,13 +72,9 @@ def save(sol: SeriesSolution, path: str | PathLike[str]) -> None:
         "seed": sol.seed,
         "samples": sol.samples,
         "dtype": str(sol.dtype).removeprefix("torch."),
-        "snapshot": None
-        if sol.snapshot is None
-        else {"step": sol.snapshot.step, "extra": sol.snapshot.extra},
+        "snapshot": files.snapshot_record(sol.snapshot),
     }
-    tensors: dict[str, Any] = {"module": dict(module.state_dict())}
-    if sol.snapshot is not None:
-        tensors |= {"state": sol.snapshot.state, "generator": sol.snapshot.generator}
+    tensors = {"module": dict(module.state_dict()), **files.snapshot_tensors(sol.snapshot)}
     write_archive(path, record, tensors)
 
 
@@ -96,11 +91,6 @@ def _solution(
     task, normalisation = _task(record["task"]), _normalisation(record["normalisation"])
     module = _model(record["model"], system, task, normalisation, dtype)
     module.load_state_dict(tensors["module"])
-    saved, snapshot = record["snapshot"], None
-    if saved is not None:
-        snapshot = Snapshot(
-            int(saved["step"]), tensors["state"], tensors["generator"], dict(saved["extra"])
-        )
     return SeriesSolution(
         problem=problem,
         solver=files.solver_from_record(record["solver"], solvers),
@@ -112,7 +102,7 @@ def _solution(
         samples=int(record["samples"]),
         device=torch.device("cpu"),
         dtype=dtype,
-        snapshot=snapshot,
+        snapshot=files.snapshot_from_record(tensors, **(record["snapshot"] or {"step": None})),
     )
 
 

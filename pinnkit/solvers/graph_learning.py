@@ -21,22 +21,19 @@ from pinnkit.graphs.baselines import count_parameters
 from pinnkit.solution.estimate import Stats
 from pinnkit.solution.graph_operator import GraphOperator, predict_batch
 from pinnkit.solution.held_out import FEWEST_JUDGED, HeldOut, operator_status, quantile_of
-from pinnkit.solution.resume import Checkpointing, take_snapshot
-from pinnkit.solution.solution import Snapshot
+from pinnkit.solution.resume import Checkpointing, read_operator_resume, take_snapshot
 from pinnkit.solution.summary import peak_memory
 from pinnkit.solution.verification import DEFAULT_TOL
 from pinnkit.solvers.base import Env
 from pinnkit.solvers.convergent_graph_solver import ConvergentGraphSolver
 from pinnkit.solvers.graph_training import GraphTask, LearningState
 from pinnkit.train.callbacks import History, Progress
-from pinnkit.train.checkpoint import plain_copy, read_archive
 from pinnkit.train.iteration import Callback, Iteration, iterate
 from pinnkit.train.session import run
 
 __all__ = ["learn"]
 
 TOGETHER = 64  # graphs predicted at once
-CHECKPOINT = "pinnkit checkpoint"
 
 
 def learn(
@@ -67,7 +64,9 @@ def learn(
         state = solver.init(task, env)
         history = History()
         if resume is not None:
-            history = _resume(resume, state, env, _name(problem))
+            name = type(solver).__name__
+            resumed = read_operator_resume(resume, _name(problem), name, device=env.device)
+            history = resumed.restore(state, env.generator)
         loop = iterate(
             solver,
             task,
@@ -173,22 +172,3 @@ def held_out_errors(state: LearningState) -> np.ndarray:
 
 def _name(problem: Any) -> str:
     return repr(problem.system)
-
-
-def _resume(source: Any, state: LearningState, env: Env, name: str) -> History:
-    """Go on from an operator or from a checkpoint's file."""
-    if isinstance(source, GraphOperator):
-        snapshot, history = source.snapshot, source.history
-        theirs, method = _name(source.problem), ConvergentGraphSolver.__name__
-        if snapshot is None:
-            raise ValueError("this operator does not hold the state of its training")
-    else:
-        record, tensors = read_archive(source, kind=CHECKPOINT, device=env.device)
-        theirs, method = str(record["problem"]), str(record["solver"])
-        history = History.from_state(record["history"])
-        snapshot = Snapshot(int(record["step"]), tensors["state"], tensors["generator"].cpu())
-    if theirs != name or method != ConvergentGraphSolver.__name__:
-        raise ValueError("resume= belongs to another problem or solver; use warm_start=")
-    state.load_state_dict(plain_copy(snapshot.state, "state"))
-    env.generator.set_state(snapshot.generator)
-    return History.from_state(history.to_state())

@@ -91,9 +91,7 @@ def learn_series(
         torch.default_generator.manual_seed(env.seed % 2**63)
         state, history = solver.init(system, env), History()
         if resumed is not None:
-            state.load_state_dict(resumed.snapshot.state)
-            env.generator.set_state(resumed.snapshot.generator)
-            history = resumed.history
+            history = resumed.restore(state, env.generator)
 
         def snapshot() -> Snapshot:
             return take_snapshot(state, env.generator, {"problem": problem_hash})

@@ -2,7 +2,7 @@
 
 In    anything with `step` and `terminate` (a solver), what it solves, and its state.
 Out   one frozen `StepInfo` per step, and at the end the reason why it stopped.
-Next  `pinnkit.driver.solve` is a `for` over it; users with their own loop iterate it themselves.
+Next  `train.session` runs it to its end; users with their own loop iterate it themselves.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Run a loop to its end: history, progress, the user's callback, checkpoints, Ctrl-C.
+"""A session of training: one iteration run to its end, and all that goes on around its steps.
 
-In    an `Iteration`, where to write its history, whom to tell, how to save.
+In    an `Iteration`, its history, the progress line, the user's callback, how to write checkpoints.
 Out   whether Ctrl-C ended it; the state is the loop's.
 Next  `pinnkit.driver` and the solvers that learn from graphs or series judge what was reached.
 """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,14 @@ from torch import Tensor
 
 from pinnkit.classical import ladders, refine, solve_defect
 from tests.classical import test_reference as cases
+
+
+@functools.cache
+def function_of(expr: sp.Expr, coords: tuple[sp.Symbol, ...], alpha: tuple[int, ...]) -> Any:
+    """A derivative of the expression on columns of coordinates; compiled once."""
+    for coord, count in zip(coords, alpha, strict=True):
+        expr = sp.diff(expr, coord, count) if count else expr
+    return sp.lambdify(coords, expr, "numpy")
 
 
 class Expression:
@@ -26,10 +36,7 @@ class Expression:
         columns = points.numpy().T
         out = []
         for index, alpha in wanted:
-            expr = self.exprs[index]
-            for coord, count in zip(self.coords, alpha, strict=True):
-                expr = sp.diff(expr, coord, count) if count else expr
-            values = sp.lambdify(self.coords, expr, "numpy")(*columns)
+            values = function_of(self.exprs[index], self.coords, tuple(alpha))(*columns)
             out.append(torch.from_numpy(np.broadcast_to(values, len(points)).astype(float)))
         return out
 

@@ -99,6 +99,18 @@ def test_remake_exchanges_parts():
         on.graph = chain()  # type: ignore[misc]
 
 
+def test_a_target_without_an_equation_is_remade_and_closed():
+    """It has what every problem has, but for the equation."""
+    target = pk.GraphTarget("label", of="graph", classes=2)
+    assert target.remake(classes=3) == pk.GraphTarget("label", of="graph", classes=3)
+    assert pickle.loads(pickle.dumps(target)) == target == target.system == target.normal_form
+    for change in (lambda: setattr(target, "of", "node"), lambda: delattr(target, "of")):
+        with pytest.raises(AttributeError, match="problems are immutable; use"):
+            change()
+    with pytest.raises(pk.UnsupportedProblemError, match="a GraphTarget has no equation"):
+        target.residual({})
+
+
 def test_systems_survive_pickle_and_json():
     """Both directions of sums, odd features, columns, parameters, all kinds of conditions."""
     P, x1 = pk.parameter("P", initial=2.0, bounds=(0, 3)), pk.node_feature("x", column=1)

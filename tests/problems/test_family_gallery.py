@@ -15,9 +15,6 @@ from pinnkit.problems import FAMILY_GALLERY  # pyright: ignore[reportMissingImpo
 
 PRINTED = 0.03  # the published figures have two digits
 
-# The uniform start of diffusion-sorption contradicts its inlet: that is the problem.
-pytestmark = pytest.mark.filterwarnings("ignore::pinnkit.errors.DeclarationWarning")
-
 
 @pytest.mark.parametrize("cls", FAMILY_GALLERY, ids=lambda c: c.__name__)
 def test_families_declare_draw_and_pickle(cls):

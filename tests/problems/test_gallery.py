@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import pickle
@@ -23,6 +24,12 @@ WITH_EXACT = [cls for cls in GALLERY if "exact" in vars(cls)]
 
 def named(cls: type) -> str:
     return cls.__name__
+
+
+@functools.cache
+def made(cls: type) -> Any:
+    """Declared once for all tests: problems are immutable."""
+    return cls()
 
 
 def restricted(expr: sp.Expr, solution: dict) -> sp.Expr:
@@ -60,7 +67,7 @@ def real_solution(problem) -> dict:
 @pytest.mark.parametrize("cls", WITH_EXACT, ids=named)
 def test_exact_solution_satisfies_every_equation(cls):
     """Identity: left minus right is roundoff at random points, relative to the largest term."""
-    problem = cls()
+    problem = made(cls)
     nf, solution = problem.normal_form, real_solution(problem)
     points = random_points(nf)
     for equation in nf.equations:
@@ -76,7 +83,7 @@ def test_exact_solution_satisfies_every_equation(cls):
 @pytest.mark.parametrize("cls", WITH_EXACT, ids=named)
 def test_exact_solution_satisfies_every_condition(cls):
     """Identity: on its face every condition's residual is roundoff, corners included."""
-    problem = cls()
+    problem = made(cls)
     nf, solution = problem.normal_form, real_solution(problem)
     for condition in nf.conditions:
         points = random_points(nf)
@@ -89,7 +96,7 @@ def test_exact_solution_satisfies_every_condition(cls):
 @pytest.mark.parametrize("cls", WITH_EXACT, ids=named)
 def test_exact_solution_is_periodic_and_of_the_right_mean(cls):
     """Identity: on periodic axes value and slope agree at both ends; gauges and integrals hold."""
-    problem = cls()
+    problem = made(cls)
     nf, solution = problem.normal_form, real_solution(problem)
     for axis in nf.periodic:
         low, high = nf.bounds[axis]
@@ -136,7 +143,7 @@ def test_every_problem_says_what_it_is(cls):
 @pytest.mark.parametrize("cls", GALLERY, ids=named)
 def test_every_problem_pickles_and_remakes(cls):
     """A copy from a pickle is equal; remake changes what it is told and nothing else."""
-    problem = cls()
+    problem = made(cls)
     assert pickle.loads(pickle.dumps(problem)) == problem
     fields = list(cls.__dataclass_fields__)
     if fields:

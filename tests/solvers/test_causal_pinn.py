@@ -253,8 +253,8 @@ def test_every_window_gets_its_share_of_the_time(monkeypatch):
     monkeypatch.setattr(causal_state.time, "perf_counter", lambda: float(next(ticks)))
     problem = decay(length=4.0)
     solver = CausalPINN(width=10, depth=1, windows=4, target=1e-30, patience=10**6)
-    env = dataclasses.replace(environment(), time_limit=100.0)  # two looks at the clock a reading
-    state = advance(solver, problem, solver.init(problem, env), 800)
+    env = dataclasses.replace(environment(), time_limit=50.0)  # two looks at the clock a reading
+    state = advance(solver, problem, solver.init(problem, env), 400)
     assert len(state.closed) == 3 and state.window.end == 1.0
     assert all(w.end - w.start == pytest.approx(0.25) for w in state.closed)
 
