@@ -46,7 +46,7 @@ def choose_solver(problem: Any) -> tuple[AbstractSolver, str]:
     if isinstance(system, PDEFamily):
         return _choose_for_family(system)
     nf: NormalForm = system.normal_form
-    if nf.neurals:
+    if nf.neurals or any(o.run for o in nf.observations):
         return _choose_for_neural(system)
     convection = _convection(nf) if LagrangianPINN().supports(system) is None else None
     why = CausalPINN().supports(system)
@@ -81,7 +81,8 @@ def _choose_for_neural(system: Any) -> tuple[AbstractSolver, str]:
     why = NeuralODE().supports(system)
     if why is not None:
         raise UnsupportedProblemError(f"no solver learns the terms of this problem: {why}")
-    names = ", ".join(map(str, system.normal_form.neurals))
+    nf: NormalForm = system.normal_form
+    names = ", ".join(map(str, (*nf.neurals, *nf.parameters))) or "the start of every run"
     return NeuralODE(), f"NeuralODE(): {names} learned from observations of the trajectory."
 
 

@@ -45,6 +45,7 @@ from pinnkit.declare.graph_system import GraphProblem, GraphSystem
 from pinnkit.declare.graph_target import GraphTarget
 from pinnkit.declare.neural_equations import NeuralCDE, UnconstrainedSDE
 from pinnkit.declare.noise import Calculus, Noise
+from pinnkit.declare.observed_runs import observe_runs
 from pinnkit.declare.operators import Div, NormalDerivative, curl, div, dn, grad, laplacian
 from pinnkit.declare.printing import show
 from pinnkit.declare.problem import AbstractProblem, PDESystem
@@ -167,6 +168,7 @@ __all__ = [
     "neural",
     "node_feature",
     "node_field",
+    "observe_runs",
     "orientation",
     "parameter",
     "problem",

@@ -299,12 +299,16 @@ class Observations(AbstractCondition):
         points: {coord: (n,)} or an array (n, d) in the order of `problem.coords`.
         values: (n,) numbers.
         noise: Absolute standard deviation of the values; None means it is estimated.
+        run: Which run of the system was observed, counted from 0. Runs obey the same equations, terms and
+            unknown numbers from starts of their own, all at the lower end of time; what `Initial` says holds
+            for each. `observe_runs` declares many at once. Only `NeuralODE` takes more than one.
     """
 
     expr: Any
     points: Any
     values: Any
     noise: float | None = None
+    run: int = 0
 
     def __post_init__(self) -> None:
         wrote = f"Observations({show(self.expr)}, ...)"
@@ -333,6 +337,8 @@ class Observations(AbstractCondition):
                 f"noise={self.noise} is not a positive standard deviation",
                 "leave it out to have it estimated",
             )
+        if isinstance(self.run, bool) or not isinstance(self.run, int) or self.run < 0:
+            raise refusal(wrote, f"run={self.run!r} is no number of a run", "write 0, 1, 2, ...")
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "points", points)
 
@@ -343,10 +349,11 @@ class Observations(AbstractCondition):
 
     def subs(self, values: Mapping[sp.Basic, Any]) -> Observations:
         """With numbers for symbols."""
-        return Observations(self.expr.subs(values), self.points, self.values, self.noise)
+        return Observations(self.expr.subs(values), self.points, self.values, self.noise, self.run)
 
     def __repr__(self) -> str:
-        return f"Observations({show(self.expr)}, {len(self.values)} points)"
+        which = f", run {self.run}" if self.run else ""
+        return f"Observations({show(self.expr)}, {len(self.values)} points{which})"
 
 
 def read_expr(value: Any, wrote: str) -> Any:

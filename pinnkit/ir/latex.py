@@ -91,9 +91,9 @@ def _condition(condition: Any, system: PDESystem, write: Any) -> str:
         over = " ".join(f"\\mathrm{{d}}{write(c)}" for c in condition.over)
         return f"\\int {write(condition.expr)}\\, {over} &= {write(condition.equals)}"
     if isinstance(condition, Observations):
-        return (
-            f"{write(condition.expr)} &\\quad \\text{{observed at {len(condition.values)} points}}"
-        )
+        where = f"observed at {len(condition.values)} points"
+        where += f" of run {condition.run}" if condition.run else ""
+        return f"{write(condition.expr)} &\\quad \\text{{{where}}}"
     raise NotImplementedError(type(condition).__name__)
 
 

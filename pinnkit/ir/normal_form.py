@@ -91,13 +91,17 @@ class IntegralCondition:
 
 @dataclass(frozen=True, eq=False)
 class ObservationSet:
-    """Measured `values` (n,) of `expr` at `points` (n, d), columns in the order of the problem's coordinates."""
+    """Measured `values` (n,) of `expr` at `points` (n, d), columns in the order of the problem's coordinates.
+
+    `run` says which run of an evolution was observed: runs differ in their starts alone.
+    """
 
     expr: sp.Expr
     points: np.ndarray
     values: np.ndarray
     noise: float | None
     label: str
+    run: int = 0
 
 
 @dataclass(frozen=True)

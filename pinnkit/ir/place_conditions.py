@@ -196,7 +196,12 @@ def _(condition: Observations, placed: Placed) -> None:
             raise _complex_for_real(repr(condition), condition.expr, "complex values")
         placed.observations.append(
             ObservationSet(
-                settle(expr), points, values.astype(float), condition.noise, repr(condition) + name
+                settle(expr),
+                points,
+                values.astype(float),
+                condition.noise,
+                repr(condition) + name,
+                condition.run,
             )
         )
 

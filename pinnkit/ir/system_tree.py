@@ -190,6 +190,7 @@ def _observations_to_tree(condition: Observations) -> dict[str, Any]:
         "values": np.real(values).tolist(),
         "imag": imag,
         "noise": condition.noise,
+        "run": condition.run,
     }
 
 
@@ -236,7 +237,8 @@ def _observations(tree: Mapping[str, Any]) -> Observations:
     values = np.asarray(tree["values"], dtype=float)
     if tree["imag"] is not None:
         values = values + 1j * np.asarray(tree["imag"], dtype=float)
-    return Observations(from_tree(tree["expr"]), places, values, noise=tree["noise"])
+    run = int(tree.get("run", 0))  # files written before there were several have none
+    return Observations(from_tree(tree["expr"]), places, values, noise=tree["noise"], run=run)
 
 
 _CONDITIONS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {

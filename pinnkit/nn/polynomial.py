@@ -35,6 +35,7 @@ class Polynomial(nn.Module):
     origin: Tensor
     sizes: Tensor
     kept: Tensor
+    columns: Tensor
 
     def __init__(
         self,
@@ -57,9 +58,11 @@ class Polynomial(nn.Module):
             for p in itertools.combinations_with_replacement(range(inputs), d)
         ]
         # Factors of each monomial among (1, z_1, z_2, ...), filled up with 1.
-        self._columns = [
+        columns = [
             [p[i] + 1 if i < len(p) else 0 for p in self.powers] for i in range(max(degree, 1))
         ]
+        # A buffer: lists would be made into tensors in every call.
+        self.register_buffer("columns", torch.tensor(columns, device=device), persistent=False)
         like = torch.zeros(0, dtype=dtype, device=device)
         self.coefficients = nn.Parameter(like.new_zeros(outputs, len(self.powers)))
         self.register_buffer("origin", like.new_zeros(inputs))
@@ -84,9 +87,10 @@ class Polynomial(nn.Module):
         """phi_k over its size."""
         y = z - self.origin
         factors = torch.cat([torch.ones_like(y[..., :1]), y], dim=-1)
-        value = factors[..., self._columns[0]]
-        for column in self._columns[1:]:
-            value = value * factors[..., column]
+        first, *others = self.columns.unbind()
+        value = factors.index_select(-1, first)
+        for column in others:
+            value = value * factors.index_select(-1, column)
         return value / self.sizes
 
     def forward(self, z: Tensor) -> Tensor:

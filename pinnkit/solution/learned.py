@@ -7,6 +7,7 @@ Next  `sol.module`, `sol.read(gamma, library)`; the formula goes back into a dec
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from pinnkit.errors import UnsupportedProblemError
 from pinnkit.lower.ordinary import OrdinaryModule, compile_observed
 from pinnkit.solution.trajectory_approximation import TrajectoryApproximation
 
-__all__ = ["module_of", "sparse_reading"]
+__all__ = ["along_run", "module_of", "sparse_reading"]
 
 POINTS = 401
 
@@ -27,6 +28,13 @@ POINTS = 401
 def module_of(solution: Any) -> OrdinaryModule:
     """F of a trajectory; UnsupportedProblemError for a solution that is none."""
     return _trajectory(solution).module
+
+
+def along_run(solution: Any, run: int) -> Any:
+    """The same solution along another run; IndexError where there is none."""
+    other = copy.copy(solution)
+    other.approximation = _trajectory(solution).along(run)
+    return other
 
 
 def sparse_reading(
@@ -39,8 +47,8 @@ def sparse_reading(
 ) -> sp.Expr:
     """A learned term as a short sum of expressions: sequentially thresholded least squares.
 
-    gamma(y(t)) is sampled at equidistant times of the domain along the trajectory and fitted by
-    sum_j c_j phi_j. The term whose part c_j phi_j is smallest in the mean square is struck out and the rest
+    gamma(y(t)) is sampled at equidistant times of the domain along the trajectory (of several runs, along
+    each to its last observation) and fitted by sum_j c_j phi_j. The term whose part c_j phi_j is smallest in the mean square is struck out and the rest
     fitted again, as long as that part is below `threshold` times gamma, or as long as striking it out makes
     the misfit worse by less than that. What was learned is known only where the trajectory went, so a
     library of expressions that are alike along it cannot be told apart: `len(library)` far above the number
@@ -51,25 +59,30 @@ def sparse_reading(
         term: One of the problem's neural terms.
         library: Expressions in fields, time and unknown numbers, for example [x, y, x*y].
         threshold: Smallest part of gamma, in the mean square, that counts.
-        points: Sampling times.
+        points: Sampling times of each run.
 
     Raises:
         ValueError: for a library in which nothing varies or is finite.
 
     References: brunton2016discovering (arXiv:1509.03580).
     """
-    approximation = _trajectory(solution)
-    form, nf = approximation.module.form, solution.normal_form
+    law = _trajectory(solution)
+    form, nf = law.module.form, solution.normal_form
     exprs = [sp.sympify(e) for e in library]
     if not exprs:
         raise ValueError("the library is empty; give expressions such as [x, y, x*y]")
+    runs = [law.along(r) for r in range(len(law.starts))]
     begin, end = nf.bounds[nf.time]
-    times = torch.linspace(begin, end, points, dtype=torch.float64)
+    ends = [
+        end if len(runs) == 1 else max(float(o.points.max()) for o in nf.observations if o.run == r)
+        for r in range(len(runs))
+    ]
+    times = [torch.linspace(begin, e, points, dtype=torch.float64) for e in ends]
     with torch.no_grad():
-        y = approximation.states(times)
-        at = times.to(y)
-        value = approximation.module.term(_named(term, form.neurals), at, y)
-        numbers = [approximation.module.value(p.name).expand(points) for p in form.parameters]
+        y = torch.cat([run.states(own) for run, own in zip(runs, times, strict=True)])
+        at = torch.cat(times).to(y)
+        value = law.module.term(_named(term, form.neurals), at, y)
+        numbers = [law.module.value(p.name).expand(len(at)) for p in form.parameters]
         leaves = [at, *y.unbind(1), *numbers]
         columns = torch.stack([compile_observed(e, form)(leaves)[0] for e in exprs], dim=1)
     fine = torch.isfinite(columns).all(1) & torch.isfinite(value)

@@ -274,6 +274,10 @@ class Solution:
         """The learned equation y' = F(t, y) as a torch module (`NeuralODE`)."""
         return learned.module_of(self)
 
+    def run(self, index: int) -> Solution:
+        """The same law along another observed run (`NeuralODE`); the solution itself is run 0."""
+        return learned.along_run(self, index)
+
     def read(self, term: sp.Symbol, library: Sequence[sp.Expr], **knobs: Any) -> sp.Expr:
         """A learned term written down: see `pinnkit.sparse_reading`."""
         return learned.sparse_reading(self, term, library, **knobs)

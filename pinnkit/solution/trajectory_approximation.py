@@ -37,13 +37,24 @@ class TrajectoryApproximation:
     Args:
         module: F.
         start: The first time.
-        state: y there, (d,).
+        states: y there, (d,); of several runs (R, d), of which `run` is the one that is given.
+        run: Counted from 0.
     """
 
     kind = "trajectory"
 
-    def __init__(self, module: OrdinaryModule, start: float, state: Tensor) -> None:
-        self.module, self.start, self.state = module.eval(), start, state.detach()
+    def __init__(self, module: OrdinaryModule, start: float, states: Tensor, run: int = 0) -> None:
+        self.module, self.start, self.run = module.eval(), start, run
+        self.starts = torch.atleast_2d(states.detach())
+        self.state = self.starts[run]
+
+    def along(self, run: int) -> TrajectoryApproximation:
+        """The same law from the start of another run; IndexError where there is none."""
+        count = len(self.starts)
+        if not 0 <= run < count:
+            runs = "run 0 alone was" if count == 1 else f"runs 0 to {count - 1} were"
+            raise IndexError(f"run {run!r} was not observed; {runs}")
+        return TrajectoryApproximation(self.module, self.start, self.starts, run)
 
     def derivatives(
         self,
@@ -133,9 +144,10 @@ class TrajectoryApproximation:
             "start": self.start,
             "nets": {name: describe(net) for name, net in self.module.nets.items()},
             "dtype": str(self.state.dtype).removeprefix("torch."),
+            "run": self.run,
         }
         tensors = {f"module.{k}": v.detach().cpu() for k, v in self.module.state_dict().items()}
-        return spec, {**tensors, "state": self.state.cpu()}
+        return spec, {**tensors, "state": self.starts.cpu()}
 
     @classmethod
     def from_state(
@@ -150,4 +162,6 @@ class TrajectoryApproximation:
             module.nets[name] = rebuild(net, dtype=dtype)
         own = {k.removeprefix("module."): v for k, v in tensors.items() if k != "state"}
         module.load_state_dict(own)
-        return cls(module, float(spec["start"]), tensors["state"].to(dtype))
+        return cls(
+            module, float(spec["start"]), tensors["state"].to(dtype), int(spec.get("run", 0))
+        )

@@ -108,7 +108,9 @@ def graph_refusal(problem: Any, solver: str) -> str | None:
 
 
 def neural_refusal(nf: NormalForm, solver: str) -> str | None:
-    """Why a solver that learns no terms cannot take the problem; None if there are none."""
+    """Why a solver of one run that learns no terms cannot take the problem; None if it can."""
+    if any(o.run for o in nf.observations):
+        return f"{solver} takes Observations of one run, and there are several. Use NeuralODE()."
     if not nf.neurals:
         return None
     names = ", ".join(map(str, nf.neurals))

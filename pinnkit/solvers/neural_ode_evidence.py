@@ -11,7 +11,16 @@ a_g) and the n_o observations of one kind (standard deviation s_o), MacKay's fix
     gamma_g = P_g - a_g trace(H^-1)_gg,             a_g   <- gamma_g / |theta_g|^2
     gamma_o = trace(J_o H^-1 J_o^T),                s_o^2 <- s_o^2 |r_o|^2 / (n_o - gamma_o).
 
-References: mackay1992practical.
+At that fixed point the evidence of the form of the terms itself, by which forms are compared, is
+
+    log E = - |r|^2 / 2 - sum_o n_o log(s_o sqrt(2 pi)) + sum_g P_g log(a_g) / 2 - log(det H) / 2
+            - sum_g [log log(MOST / LEAST) - log(4 pi / gamma_g) / 2],
+
+Laplace's approximation of the integral over weights, times, for every precision in use, the width of its
+posterior (log a_g is known to sqrt(2 / gamma_g)) over the width of a prior that is flat in log a_g. Unknown
+numbers and starts have flat priors, the same in all forms; so do the s_o.
+
+References: mackay1992practical; mackay1999comparison (widths of precisions).
 """
 
 from __future__ import annotations
@@ -24,11 +33,12 @@ from typing import final
 import torch
 from torch import Tensor
 
-from pinnkit.solvers.neural_ode_shooting import Shooting
+from pinnkit.solvers.neural_ode_shooting import Observed, Shooting
 
 __all__ = ["Evidence", "weigh"]
 
 LEAST, MOST = 1e-3, 1e6  # precisions; 1 is that of first weights
+WIDTH = math.log(math.log(MOST / LEAST))
 LARGEST_STEP = 30.0  # factor a precision may change by in one estimate
 LEAST_NOISE = (
     1e-4  # relative to the observed values' size: below it rounding and steps are what is left
@@ -47,6 +57,7 @@ class Evidence:
         effective: Their number, of all parameters.
         deviations: Posterior standard deviation of every number and weight, (P,).
         covariance: Of all unknowns, theta's order.
+        log: log E, without the prior of the form. Means something without seams only.
     """
 
     sigmas: list[float]
@@ -55,6 +66,7 @@ class Evidence:
     effective: float
     deviations: Tensor
     covariance: Tensor
+    log: float
 
 
 def weigh(
@@ -63,6 +75,7 @@ def weigh(
     group: Tensor,  # shape: (P,)
     declared: Sequence[float | None],
     precisions: Tensor,  # shape: (groups,)
+    kinds: Sequence[int],
 ) -> Evidence:
     """One fixed-point step.
 
@@ -72,6 +85,7 @@ def weigh(
         group: Precision of each parameter, -1 for none.
         declared: Standard deviations the user gave, which stay.
         precisions: Now in force.
+        kinds: Which sets of observations have the same noise, one number per set.
     """
     r, rows = shooting.rows(theta)
     hessian = rows.T @ rows
@@ -80,6 +94,7 @@ def weigh(
     covariance = torch.linalg.inv(hessian)
     weights, _ = shooting.split(theta)
     new, effective = precisions.clone(), float((group < 0).sum())
+    log = _laplace(shooting, r, hessian)
     determined = torch.zeros_like(precisions)
     for g in range(len(precisions)):
         own = (group == g).nonzero()[:, 0]
@@ -91,18 +106,45 @@ def weigh(
         new[g] = min(max(found, low, LEAST), high, MOST)
         determined[g] = gamma
         effective += gamma
-    sigmas, begin = [], 0
-    for o, given in zip(shooting.observed, declared, strict=True):
-        end = begin + len(o.values)
-        if given is not None:
-            sigmas.append(given)
-        else:
-            part = rows[begin:end]
-            taken = float(((part @ covariance) * part).sum())
-            freedom = max(len(o.values) - taken, 0.1 * len(o.values))
-            least = LEAST_NOISE * float(o.values.square().mean().sqrt()) + 1e-300
-            squares = float(r[begin:end].square().sum())
-            sigmas.append(max(o.sigma * math.sqrt(squares / freedom), least))
-        begin = end
+        if size > 0:  # what was struck out is no part of the form
+            log -= max(WIDTH - 0.5 * math.log(4 * math.pi / gamma), 0.0)
+    sigmas = _noise(shooting.observed, r, rows, covariance, declared, kinds)
     deviations = covariance.diagonal()[: shooting.weights].clamp_min(0).sqrt()
-    return Evidence(sigmas, new, determined, effective, deviations, covariance)
+    return Evidence(sigmas, new, determined, effective, deviations, covariance, log)
+
+
+def _noise(
+    observed: Sequence[Observed],
+    r: Tensor,
+    rows: Tensor,
+    covariance: Tensor,
+    declared: Sequence[float | None],
+    kinds: Sequence[int],
+) -> list[float]:
+    """The standard deviation of every set, of all sets of a kind together."""
+    totals: dict[int, list[float]] = {}
+    begin = 0
+    for o, kind in zip(observed, kinds, strict=True):
+        part, off = rows[begin : begin + len(o.values)], r[begin : begin + len(o.values)]
+        begin += len(o.values)
+        taken = float(((part @ covariance) * part).sum())
+        own = [float(off.square().sum()), len(o.values), taken, float(o.values.square().sum())]
+        totals[kind] = [a + b for a, b in zip(totals.get(kind, [0.0] * 4), own, strict=True)]
+    sigmas = []
+    for o, kind, given in zip(observed, kinds, declared, strict=True):
+        squares, count, taken, size = totals[kind]
+        freedom = max(count - taken, 0.1 * count)
+        least = LEAST_NOISE * math.sqrt(size / count) + 1e-300
+        found = max(o.sigma * math.sqrt(squares / freedom), least)
+        sigmas.append(found if given is None else given)
+    return sigmas
+
+
+def _laplace(shooting: Shooting, r: Tensor, hessian: Tensor) -> float:
+    """log of the integral of likelihood times prior over all unknowns, about the minimum."""
+    alpha = shooting.precisions[shooting.precisions > 0]
+    noise = sum(
+        len(o.values) * math.log(o.sigma * math.sqrt(2 * math.pi)) for o in shooting.observed
+    )
+    occam = 0.5 * float(alpha.log().sum() - torch.linalg.slogdet(hessian)[1])
+    return occam - 0.5 * float(r @ r) - noise

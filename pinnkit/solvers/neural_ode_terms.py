@@ -4,7 +4,7 @@ In    widths, the degree of the expansion, a generator.
 Out   networks that are 0 at first; the group of every parameter, whose members share a precision.
 Next  `solvers.neural_ode` trains them, `neural_ode_evidence` finds the precisions.
 
-A term is p(z) + n(z): a polynomial p in the user's own units and a network n. Each coefficient of p has a
+A term is n(z), p(z), or p(z) + n(z): a network n, a polynomial p in the user's own units, or both. Each coefficient of p has a
 precision of its own, all weights of n one together, found by the evidence (automatic relevance
 determination). Beyond that the least certain coefficient c is struck out, and the rest fitted again, as
 long as
@@ -12,30 +12,39 @@ long as
     (c / its standard deviation)^2 < log N + 2 log K,
 
 N observations and K coefficients at first: what it gains in the likelihood is less than the extended BIC
-asks for a monomial chosen out of K. So p ends as few monomials, and n as what they cannot say, which
-may be nothing. A network alone fits an orbit as well, but says nothing about points beside it, and a
+asks for a monomial chosen out of K. So p ends as few monomials, and n as what they cannot say. A network alone fits an orbit as well, but says nothing about points beside it, and a
 trajectory predicted far ahead drifts there.
 
-References: tipping2001sparse (precisions of single coefficients), chen2008extended (the price of one).
+References: tipping2001sparse (precisions of single coefficients), chen2008extended (the price of one),
+kass1995bayes (what strong evidence is).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
+from pinnkit.declare.stochastic import Neural
 from pinnkit.lower.ordinary import Gauge, OrdinaryModule
 from pinnkit.nn import MLP, Polynomial, Sum, zero_output
 
 __all__ = [
+    "Form",
+    "affordable_degree",
     "begin_again",
+    "choice_price",
     "first_precisions",
+    "forms_of",
     "group_of_parameters",
     "kept_of",
     "make_term",
     "measure_expansions",
+    "polynomials",
     "spread_precisions",
     "strike_out",
 ]
@@ -43,29 +52,81 @@ __all__ = [
 # First precision of a network's weights. Segments hardly feel how a law changes across the trajectory; one
 # long segment does, and a law that spreads neighbouring trajectories cannot be fitted there any more.
 SMOOTH = 10.0
+# A network beside a polynomial has to be 20 times as probable, which is what strong evidence means (Kass and
+# Raftery): beyond the observations it says anything, so a little that it explains of their noise does harm.
+BESIDE = 3.0
+FIRST_DEGREE = 2  # of the smallest polynomial tried; what is too much of it is struck out
 EXPANDED = 1.0  # of a polynomial's coefficients, which are in units of the rates
+
+
+@final
+@dataclass(frozen=True)
+class Form:
+    """What a term is: a polynomial of this degree (None for none), a network, or both.
+
+    >>> str(Form(2, network=True))
+    'degree 2 + network'
+    """
+
+    degree: int | None
+    network: bool
+
+    def __str__(self) -> str:
+        parts = [] if self.degree is None else [f"degree {self.degree}"]
+        return " + ".join(parts + ["network"] * self.network)
+
+
+def forms_of(
+    neurals: Sequence[Neural], expansion: int | None, observations: int
+) -> tuple[Form, ...]:
+    """The forms worth a fit, a network first; networks of the user's own have no other."""
+    alone = Form(None, network=True)
+    if expansion is None or all(n.net is not None for n in neurals):
+        return (alone,)
+    top = affordable_degree(neurals, expansion, observations)
+    degrees = range(min(FIRST_DEGREE, top), top + 1)
+    return (alone, *(Form(d, network=also) for also in (False, True) for d in degrees))
+
+
+def affordable_degree(neurals: Sequence[Neural], expansion: int, observations: int) -> int:
+    """The largest degree up to `expansion` whose coefficients are at most half as many as the observations."""
+    widths = [len(n.inputs) for n in neurals if n.net is None]
+    degree = expansion
+    while degree > 1 and 2 * sum(math.comb(w + degree, degree) for w in widths) > observations:
+        degree -= 1
+    return degree
 
 
 def make_term(
     inputs: int,
     outputs: int,
     *,
+    form: Form,
     width: int,
     depth: int,
     activation: str,
-    expansion: int | None,
     generator: torch.Generator,
     dtype: torch.dtype,
 ) -> nn.Module:
-    """A network, beside a polynomial of degree `expansion` if there is one; together 0 at first."""
-    net = MLP(
-        inputs, outputs, width, depth, activation=activation, generator=generator, dtype=dtype
-    )
-    zero_output(net)
-    if expansion is None:
-        return net
-    device = generator.device
-    return Sum(Polynomial(inputs, outputs, expansion, dtype=dtype, device=device), net)
+    """A network, a polynomial, or their sum, 0 at first."""
+    parts: list[nn.Module] = []
+    if form.degree is not None:
+        device = generator.device
+        parts.append(Polynomial(inputs, outputs, form.degree, dtype=dtype, device=device))
+    if form.network:
+        parts.append(
+            MLP(
+                inputs,
+                outputs,
+                width,
+                depth,
+                activation=activation,
+                generator=generator,
+                dtype=dtype,
+            )
+        )
+        zero_output(parts[-1])
+    return parts[0] if len(parts) == 1 else Sum(*parts)
 
 
 def measure_expansions(
@@ -179,9 +240,27 @@ def strike_out(
     return struck, theta
 
 
+def polynomials(module: OrdinaryModule) -> list[Polynomial]:
+    """Those among the networks."""
+    return [m for m in module.modules() if isinstance(m, Polynomial)]
+
+
 def kept_of(module: OrdinaryModule) -> list[Tensor]:
     """Of every polynomial, which coefficients are left."""
-    return [m.kept for m in module.modules() if isinstance(m, Polynomial)]
+    return [m.kept for m in polynomials(module)]
+
+
+def choice_price(module: OrdinaryModule, form: Form) -> float:
+    """-log of the prior of a form and of the monomials left, up to what all forms share.
+
+    A network and a polynomial are alike, both together rarer by exp(-BESIDE); every number of monomials is
+    as probable as any, and then every choice of as many.
+    """
+    price = BESIDE if form.network and form.degree is not None else 0.0
+    for kept in kept_of(module):
+        of, left = kept.numel(), int(kept.sum())
+        price += math.log(of + 1) + math.log(math.comb(of, left))
+    return price
 
 
 def spread_precisions(module: OrdinaryModule, precisions: Tensor) -> Tensor:  # shape: (P,)

@@ -20,10 +20,12 @@ from pinnkit.ir.ordinary_form import ordinary_form
 from pinnkit.lower.ordinary import OrdinaryModule
 from pinnkit.solution.trajectory_approximation import TrajectoryApproximation
 from pinnkit.solvers.base import Env
+from pinnkit.solvers.neural_ode_terms import Form
 
 t = pk.coords("t")
 x, y = pk.field("x", t), pk.field("y", t)
 gamma = pk.neural("gamma", inputs=(y,))
+ENV = Env(torch.device("cpu"), torch.float64, torch.Generator().manual_seed(0), 0)
 
 
 def logistic(noise: float = 0.0, points: int = 25, **more: Any) -> pk.PDESystem:
@@ -36,8 +38,7 @@ def logistic(noise: float = 0.0, points: int = 25, **more: Any) -> pk.PDESystem:
 
 
 def state_of(problem: pk.PDESystem, solver: pk.NeuralODE) -> Any:
-    gen = torch.Generator().manual_seed(0)
-    return solver.init(problem, Env(torch.device("cpu"), torch.float64, gen, 0))
+    return solver.init(problem, ENV)
 
 
 def two_fields(start: bool) -> pk.PDESystem:
@@ -61,10 +62,12 @@ def two_fields(start: bool) -> pk.PDESystem:
 def test_rows_are_the_jacobian(length, start):
     """Of all kinds of rows, against reverse mode through the whole simulation."""
     problem = two_fields(start)
-    solver = pk.NeuralODE(width=3, depth=1, steps=4, expansion=2)
+    solver = pk.NeuralODE(width=3, depth=1, steps=4)
     state = state_of(problem, solver)
-    state.length = length
-    shooting = solver._shooting(state)
+    form = ordinary_form(problem.normal_form)
+    fit = solver._first_fit(form, Form(2, network=True), state.guess, ENV)
+    fit.length = length
+    shooting = solver._shooting(state.guess, fit)
     gen = torch.Generator().manual_seed(1)
     weights = 0.5 * torch.randn(shooting.weights, generator=gen, dtype=torch.float64)
     theta = shooting.theta(weights, state.guess.states + 0.1)
@@ -108,7 +111,8 @@ def test_an_unseen_velocity_is_estimated():
 
 @pytest.fixture(scope="module")
 def fitted():
-    return logistic(noise=0.01).solve(pk.NeuralODE(width=4, depth=1, steps=50), seed=0)
+    solver = pk.NeuralODE(width=4, depth=1, steps=50, expansion=None)
+    return logistic(noise=0.01).solve(solver, seed=0)
 
 
 def test_a_term_is_learned_and_read(fitted):
@@ -137,6 +141,8 @@ def test_what_the_solution_says(fitted):
     solver, reason = pk.choose_solver(fitted.problem)
     assert isinstance(solver, pk.NeuralODE)
     assert "gamma" in reason
+    assert fitted.stats.more["form"] == "network"
+    assert list(fitted.stats.more["evidence"]) == ["network"]
     assert fitted.stats.more["sigmas"][0] == pytest.approx(0.01, rel=0.5)
     state = torch.tensor([[0.5]], dtype=torch.float64)
     rate = fitted.module(torch.tensor(0.0), state)
@@ -171,6 +177,26 @@ def test_resumed_training_is_uninterrupted_training(tmp_path):
     again = logistic().solve(solver, max_steps=14, resume=path)
     assert np.array_equal(whole(t=[0.0, 1.0, 4.0]), again(t=[0.0, 1.0, 4.0]))
     assert whole.history["loss"] == again.history["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [0.5, 0.95])
+def test_resumed_while_forms_are_compared(stop, tmp_path):
+    """In the polynomial's fit, in that of both: the same choice, evidence and errors."""
+    k = pk.parameter("k", initial=0.7)
+    problem = logistic(noise=0.01).remake(equations=[y.diff(t) + k * y - gamma - y])
+    solver = pk.NeuralODE(width=3, steps=24, expansion=2)
+    whole = problem.solve(solver)
+    path = tmp_path / "training.pinn"
+    problem.solve(solver, max_steps=round(stop * whole.stats.steps), checkpoint=path)
+    again = problem.solve(solver, resume=path)
+    assert np.array_equal(whole(t=[0.0, 1.0, 4.0]), again(t=[0.0, 1.0, 4.0]))
+    counts = [sol.stats.more.pop("effective_parameters") for sol in (whole, again)]
+    assert counts[1] == pytest.approx(
+        counts[0], rel=1e-3
+    )  # of a resume by the weights as they ended
+    assert whole.stats.more == again.stats.more
+    assert again.parameters[k].stderr == pytest.approx(whole.parameters[k].stderr, rel=1e-2)
 
 
 @pytest.mark.parametrize("size", [1e6, 1e-6])
@@ -259,6 +285,8 @@ def test_refusals():
     assert "cannot be solved for" in (solver.supports(square) or "")
     with pytest.raises(ValueError, match=r"expansion=-1 .*growth=1 .*seam=-1"):
         pk.NeuralODE(expansion=-1, growth=1, seam=-1)
+    with pytest.raises(ValueError, match=r"NeuralSDE\(regularise"):
+        pk.NeuralODE(regularise=pk.neural_de.LocalError(weight=1.0))
 
 
 def test_only_laws_can_be_read():
