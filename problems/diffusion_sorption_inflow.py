@@ -52,4 +52,5 @@ class DiffusionSorptionInflow(pk.FamilyClass):
             length=0.2, mean=math.log(self.start), std=self.start_spread, transform=sp.exp
         )
         supply = pk.GaussianField(length=self.T / 5, std=self.inlet_spread, transform=sp.exp)
-        return pk.PDEFamily(system, inputs={u0: start, inlet: supply})
+        # As in `DiffusionSorption`, the corners are meant.
+        return pk.PDEFamily.without_warnings(system, {u0: start, inlet: supply})

@@ -20,8 +20,11 @@ from pinnkit import driver
 from pinnkit.solution.verification import Verification
 from tests.cases import (
     EXAMPLES,
+    FAMILIES,
+    FAMILY_SOLVERS,
     FAST,
     LARGE,
+    LARGE_FAMILIES,
     PROBLEMS,
     SOLVERS,
     STEPS,
@@ -100,6 +103,34 @@ def test_solves_honestly_or_refuses_with_a_reason(solver, problem):
         assert sol.error(problem.exact()) <= TOL
     if solver == "CausalPINN" and sol.evidence in (pk.Evidence.RESIDUAL, pk.Evidence.NONE):
         assert not sol.ok
+
+
+# The uniform start of diffusion-sorption contradicts its inlet: that is the problem.
+@pytest.mark.filterwarnings("ignore::pinnkit.errors.DeclarationWarning")
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in LARGE_FAMILIES else []) for n in FAMILIES],
+)
+@pytest.mark.parametrize("solver", FAMILY_SOLVERS)
+def test_learns_families_or_refuses_with_a_reason(solver, name):
+    """One step: an operator whose members have values of the right shape, and that nobody calls ok."""
+    family, method = FAMILIES[name](), FAMILY_SOLVERS[solver]()
+    reason = method.supports(family.system)
+    if reason is not None:
+        assert len(reason.split()) >= 4
+        with pytest.raises(pk.UnsupportedProblemError) as refused:
+            family.solve(method, max_steps=1)
+        assert reason in str(refused.value)
+        return
+    op = family.solve(method, max_steps=1, verify=False, seed=0)
+    assert op.stats.steps == 1 and not op.ok and op.status is not pk.Status.OK
+    assert op.problem == family and "@" in pk.citation(op)
+    rng, nf = np.random.default_rng(0), family.system.normal_form
+    lower, upper = np.array([nf.bounds[c] for c in nf.coords]).T
+    points = lower + (upper - lower) * rng.random((3, len(lower)))
+    found = op.values(family.sample(2, seed=5), points)
+    assert all(v.shape == (2, 3) and np.isfinite(v).all() for v in found.values())
+    assert len(found) == len(family.fields)
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ class PDEFamily(AbstractProblem):
 
     @classmethod
     def without_warnings(cls, system: PDESystem, inputs: Any) -> PDEFamily:
-        """The family, checked as ever; for files, whose writer has been warned about corners."""
+        """The family, checked as ever; for files, and where a jump at a corner is meant."""
         from pinnkit.ir.family_checks import check_family
 
         made = object.__new__(cls)
@@ -206,12 +206,6 @@ class PDEFamily(AbstractProblem):
             ) from None
         corners = member.normal_form.corners
         return dataclasses.replace(self._system.normal_form, corners=corners)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"problems are immutable; use .remake({name}=...)")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("problems are immutable; use .remake(...)")
 
     def __repr__(self) -> str:
         lines = [f"    {g} from {law!r}" for g, law in self.inputs.items()]

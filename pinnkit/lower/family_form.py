@@ -42,7 +42,7 @@ from pinnkit.declare.family import PDEFamily
 from pinnkit.ir.leaves import field_of, freeze, settle, steps_of
 from pinnkit.ir.normal_form import Condition, NormalForm
 
-__all__ = ["FamilyForm", "family_refusal", "make_family_form"]
+__all__ = ["FamilyForm", "family_refusal", "make_family_form", "plain_start"]
 
 JUMP = 1e-8  # of the data: smaller mismatches at a corner are rounding
 WIDER = 1.5  # the layer's diffusivity over that of the equation
@@ -97,7 +97,7 @@ def family_refusal(family: PDEFamily) -> str | None:
             return f"{u} does not depend on all coordinates"
         if nf.predicates.time_order.get(u, 0) != 1:
             return f"{u} is not of first order in time"
-        if _initial(nf, u) is None:
+        if plain_start(nf, u) is None:
             return f"the start of {u} is not given by a plain Initial({u}, value)"
     if len(nf.equations) != len(nf.fields):
         return f"there are {len(nf.equations)} equations for {len(nf.fields)} fields"
@@ -176,7 +176,7 @@ def _offset(
     nf: NormalForm, u: sp.Expr, diffusivity: Mapping[str, float], sample: Sample
 ) -> sp.Expr:
     x = nf.space[0]
-    initial = _initial(nf, u)
+    initial = plain_start(nf, u)
     assert initial is not None and initial.value is not None
     start = _put(initial.value, sample)
     if WAVES in diffusivity:
@@ -254,7 +254,8 @@ def _length(nf: NormalForm) -> sp.Expr:
     return sp.Float(high - low)
 
 
-def _initial(nf: NormalForm, u: sp.Expr) -> Condition | None:
+def plain_start(nf: NormalForm, u: sp.Expr) -> Condition | None:
+    """The condition that gives all of a field's start, if there is one."""
     for c in nf.conditions:
         if (
             c.kind == "initial"
@@ -310,7 +311,7 @@ def _derivative(expr: sp.Expr, leaf: sp.Expr) -> sp.Expr:
 
 
 def _start_value(nf: NormalForm, u: sp.Expr) -> sp.Expr:
-    initial = _initial(nf, u)
+    initial = plain_start(nf, u)
     assert initial is not None and initial.value is not None
     return initial.value
 

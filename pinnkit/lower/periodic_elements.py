@@ -2,8 +2,9 @@
 
 In    a `PDEFamily` in time and one to three periodic axes, of which one field evolves and the others follow
       from it by linear equations (a streamfunction from a vorticity).
-Out   `PeriodicElements`: leaves of nodal values, the residual and the norm for `nn.HardConstraint`.
-Next  the constraint layer finds what networks, or `corrections`, leave open.
+Out   `PeriodicElements`: leaves of nodal values, the residual and the norm for `nn.HardConstraint`;
+      `periodic_refusal`: why a family is no such one.
+Next  the constraint layer finds what networks, or `corrections`, leave open (`solvers.torus_constraint`).
 
 A state has nodal values u (T, *grid): T = stages x times instants, the Radau nodes of every element, by n
 nodes on each axis. In space it stands for the trigonometric interpolant without its highest mode, in time
@@ -32,10 +33,13 @@ import torch
 from torch import Tensor
 
 from pinnkit.declare.family import PDEFamily
-from pinnkit.ir.leaves import freeze
+from pinnkit.ir.leaves import freeze, leaves, steps_of
+from pinnkit.ir.normal_form import NormalForm
+from pinnkit.lower.expressions import compile_expressions
+from pinnkit.lower.family_form import plain_start
 from pinnkit.lower.family_residuals import FamilyResidual
 
-__all__ = ["PeriodicElements", "radau"]
+__all__ = ["PeriodicElements", "periodic_refusal", "radau"]
 
 
 class PeriodicElements:
@@ -51,7 +55,7 @@ class PeriodicElements:
         dtype, device: Of the tensors.
 
     Raises:
-        ValueError: for a family of another kind.
+        ValueError: for a family of another kind, see `periodic_refusal`.
     """
 
     def __init__(
@@ -66,9 +70,17 @@ class PeriodicElements:
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> None:
+        reason = periodic_refusal(family)
+        if reason is not None:
+            raise ValueError(f"PeriodicElements does not take this family: {reason}")
         nf = self.nf = family.normal_form
-        self.pointwise = FamilyResidual(family, nf.conditions)
-        self.evolving, self.row, self.following = _roles(family)
+        self.family, self.pointwise = family, FamilyResidual(family, nf.conditions)
+        row, self.following = _rows(nf)
+        assert row is not None  # periodic_refusal has looked
+        self.row = row
+        orders = [nf.predicates.time_order.get(u, 0) for u in nf.fields]
+        self.evolving, residual = orders.index(1), nf.equations[row].residual
+        self.reads = [leaf for leaf in self.pointwise.given if residual.has(leaf)]
         self.stages, self.times, self.nodes, self.scale = stages, times, nodes, scale
         self.fine, self.dimension = 3 * nodes // 2, len(nf.space)
         self.length, self.place = length, {"dtype": dtype, "device": device}
@@ -89,7 +101,7 @@ class PeriodicElements:
         self._space = [nf.coords.index(x) for x in nf.space]
         assert nf.time is not None
         self._time = nf.coords.index(nf.time)
-        self._symbols = self._field_symbols(waves)
+        self.symbols = self._field_symbols(waves)
         self._waves = waves
         self._rate, self._symbol = self._linear_part(waves)
         eye = torch.eye(times, **self.place)
@@ -100,18 +112,66 @@ class PeriodicElements:
 
     def points(self, start: float = 0.0) -> Tensor:  # shape: (T *fine, d)
         """The fine nodes at the instants after `start`, columns as the family's coordinates."""
+        return self._points(start + self.instants, self.fine)
+
+    def _points(self, times: Tensor, count: int) -> Tensor:
+        """Instants by equidistant nodes, time first."""
         axes: list[Any] = [None] * len(self.nf.coords)
-        axes[self._time] = start + self.instants
+        axes[self._time] = times
         for x, column in zip(self.nf.space, self._space, strict=True):
             low, high = self.nf.bounds[x]
-            axes[column] = low + (high - low) / self.fine * torch.arange(self.fine, **self.place)
+            axes[column] = low + (high - low) / count * torch.arange(count, **self.place)
         order = [self._time, *self._space]
         mesh = torch.meshgrid(*(axes[c] for c in order), indexing="ij")
         return torch.stack([mesh[order.index(c)] for c in range(len(axes))], -1).flatten(0, -2)
 
+    @property
+    def autonomous(self) -> bool:
+        """Whether the equation is the same at all times: then `inputs` do not depend on the start."""
+        (explicit,) = freeze([self.nf.equations[self.row].residual]).exprs
+        return self.nf.time not in explicit.free_symbols
+
     def inputs(self, samples: Sequence[Mapping[Any, Any]], start: float = 0.0) -> Tensor:
-        """What the residual reads beside the leaves, for samples read by the family: (B, n, G)."""
-        return self.pointwise.inputs(samples, self.points(start))
+        """What the residual reads beside the leaves, for samples read by the family: (B, n, G).
+
+        What is given but not in the equation, such as the start, is left at 0.
+        """
+        points = self.points(start)
+        places = points.detach().cpu().double().numpy()
+        values = self.family.values(samples, places, self.reads)
+        blank = points.new_zeros(len(samples), len(points), 1)
+        columns = [points.expand(len(samples), *points.shape)]
+        for leaf in self.pointwise.given:
+            known = values.get(leaf)
+            columns.append(
+                blank if known is None else torch.tensor(known.copy(), **self.place)[..., None]
+            )
+        return torch.cat([*columns, blank, blank], 2)  # no point of a ring lies on a side
+
+    def read(self, inputs: Tensor) -> Tensor:  # shapes: (B, n, G) -> (B, R, *grid)
+        """Nodal values, at the first instant, of what is given in the equation."""
+        count, grid = self.stages * self.times, [self.fine] * self.dimension
+        if not self.reads:  # not every backend transforms nothing
+            return inputs.new_zeros(len(inputs), 0, *[self.nodes] * self.dimension)
+        first = inputs.unflatten(1, (count, -1))[:, 0]
+        ahead = len(self.nf.coords)
+        columns = [ahead + self.pointwise.given.index(leaf) for leaf in self.reads]
+        return self._values(self._coarsened(first[..., columns].movedim(-1, 1).unflatten(2, grid)))
+
+    def starts(self, samples: Sequence[Mapping[Any, Any]]) -> Tensor:  # shape: (B, *grid)
+        """The modes kept of the given start, as nodal values."""
+        nf = self.nf
+        condition = plain_start(nf, nf.fields[self.evolving])
+        assert condition is not None and condition.value is not None  # periodic_refusal has looked
+        nodes = self._points(condition.face.value + self.instants.new_zeros(1), self.nodes)
+        given = [leaf for leaf in self.pointwise.given if condition.value.has(leaf)]
+        known = self.family.values(samples, nodes.detach().cpu().double().numpy(), given)
+        columns = [torch.tensor(known[leaf].copy(), **self.place) for leaf in given]
+        shape = (len(samples), len(nodes))
+        coords = [c.expand(shape) for c in nodes.unbind(1)]
+        (value,) = compile_expressions([condition.value], [*nf.coords, *given])([*coords, *columns])
+        grid = [self.nodes] * self.dimension
+        return self._values(self._modes(value.expand(shape).unflatten(1, grid)))
 
     def leaves(
         self,
@@ -134,7 +194,7 @@ class PeriodicElements:
         modes, rate_modes = self._modes(values), self._modes(rates)
         found = []
         for field, orders in self.pointwise.wanted:
-            symbol = self._symbols[field] * self._powers(orders)
+            symbol = self.symbols[field] * self._powers(orders)
             chosen = rate_modes if orders[self._time] else modes
             found.append(self._refined(chosen * symbol))
         return torch.stack([f.flatten(-self.dimension - 1) for f in found], -1)
@@ -145,17 +205,16 @@ class PeriodicElements:
 
     def fields(self, values: Tensor) -> Tensor:  # shapes: (..., *grid) -> (..., m, *grid)
         """Nodal values of all fields of the family, the modes kept, from those of the one that evolves."""
-        modes, axes = self._modes(values), tuple(range(-self.dimension, 0))
-        found = torch.stack([modes * s for s in self._symbols], -self.dimension - 1)
-        return torch.fft.irfftn(found, s=[self.nodes] * self.dimension, dim=axes)
+        modes = self._modes(values)
+        return self._values(torch.stack([modes * s for s in self.symbols], -self.dimension - 1))
 
     def rate(self, inputs: Tensor, state: Tensor) -> Tensor:  # shapes: (B, n, G), (B, *grid)
         """du/dt of a state by the equation at the first instant: (B, *grid)."""
-        count, axes = self.stages * self.times, tuple(range(-self.dimension, 0))
+        count = self.stages * self.times
         still = state[:, None].expand(-1, count, *state.shape[1:])
         here = self(inputs, self.leaves(still, state))[..., 0].unflatten(1, (count, -1))[:, 0]
         modes = self._coarsened(here.unflatten(1, [self.fine] * self.dimension))
-        return -torch.fft.irfftn(modes, s=[self.nodes] * self.dimension, dim=axes) / self._rate
+        return -self._values(modes) / self._rate
 
     # --- the residual, the norm -----------------------------------------------------------------------
 
@@ -186,32 +245,44 @@ class PeriodicElements:
             change = torch.einsum(f"{grid}iq,bkq{grid}->bki{grid}", self._inverse, right)
             found.append(before[:, :, None] + change)
             before = found[-1][:, :, -1]
-        axes = tuple(range(-d, 0))
-        return torch.fft.irfftn(torch.cat(found, 2), s=[self.nodes] * d, dim=axes)
+        return self._values(torch.cat(found, 2))
 
     def corrections(
         self, inputs: Tensor, leaves: Tensor, number: int
     ) -> Tensor:  # shape: (B, number, T, *grid)
         """L^-1 F(u), L^-1 F'(u) L^-1 F(u), ...: where the error of the state with these leaves lies.
 
-        They span the Krylov space of Newton's equation for the error, preconditioned by L; each has
-        the size of the field.
+        They span the Krylov space of Newton's equation for the error, preconditioned by L; they are
+        orthogonal at the nodes (Arnoldi), and each has the size of the field. Where the space is
+        exhausted the rest are 0.
         """
         slopes = self.slopes(inputs, leaves)
         column, found = self(inputs, leaves)[..., None], []
         for _ in range(number):
             v = self.defects(column)
-            size = v.flatten(1).square().mean(1).sqrt().clamp(min=torch.finfo(v.dtype).tiny)
-            v = v * (self.scale / size).reshape(-1, *[1] * (v.ndim - 1))
-            found.append(v)
-            column = (slopes[..., 0, :] * self.leaves(v)[:, 0]).sum(-1)[..., None, None]
-        return torch.cat(found, 1)
+            flat = v.flatten(1)
+            whole = flat.norm(dim=1, keepdim=True)
+            for known in found * 2:  # twice: once loses half of the digits
+                flat = flat - (known * flat).sum(1, keepdim=True) * known
+            size = flat.norm(dim=1, keepdim=True)
+            lost = size <= torch.finfo(v.dtype).eps ** 0.75 * whole
+            flat = torch.where(lost, 0.0, flat / torch.where(lost, 1.0, size))
+            found.append(flat)
+            column = self.leaves(flat.view_as(v))[:, 0]
+            column = (slopes[..., 0, :] * column).sum(-1)[..., None, None]
+        grid = [self.stages * self.times, *[self.nodes] * self.dimension]
+        return torch.stack(found, 1).unflatten(2, grid) * (self.scale * math.prod(grid) ** 0.5)
 
     # --- transforms -----------------------------------------------------------------------------------
 
     def _modes(self, values: Tensor) -> Tensor:
         axes = tuple(range(-self.dimension, 0))
         return torch.fft.rfftn(values, dim=axes) * self._kept
+
+    def _values(self, modes: Tensor) -> Tensor:
+        """Nodal values of modes."""
+        axes = tuple(range(-self.dimension, 0))
+        return torch.fft.irfftn(modes, s=[self.nodes] * self.dimension, dim=axes)
 
     def _refined(self, modes: Tensor) -> Tensor:
         """Modes of the coarse grid -> values on the fine one."""
@@ -272,7 +343,7 @@ class PeriodicElements:
         """(dF/du_t, the symbol of what is linear with constant coefficients in the field itself)."""
         rate, symbol = 0.0, np.zeros(waves[0].shape, dtype=complex)
         for (field, orders), slope in zip(
-            self.pointwise.wanted, self._row_slopes(self.row), strict=True
+            self.pointwise.wanted, self._slopes_of(self.row), strict=True
         ):
             if field != self.evolving or not slope.is_number:
                 continue
@@ -283,17 +354,15 @@ class PeriodicElements:
                 symbol = symbol + float(slope) * math.prod(powers)
         return rate, self._complex(symbol)
 
+    def _slopes_of(self, row: int) -> list[sp.Expr]:
+        return _slopes(self.nf.equations[row].residual, self.pointwise.leaves)
+
     def _row_symbols(self, row: int, waves: Sequence[np.ndarray]) -> np.ndarray:
         out = np.zeros((len(self.nf.fields), *waves[0].shape), dtype=complex)
-        for (field, orders), slope in zip(
-            self.pointwise.wanted, self._row_slopes(row), strict=True
-        ):
+        for (field, orders), slope in zip(self.pointwise.wanted, self._slopes_of(row), strict=True):
             powers = [w ** orders[c] for c, w in zip(self._space, waves, strict=True)]
             out[field] += float(slope) * math.prod(powers)
         return out
-
-    def _row_slopes(self, row: int) -> list[sp.Expr]:
-        return _slopes(self.nf.equations[row].residual, self.pointwise.leaves)
 
 
 def radau(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -312,35 +381,57 @@ def radau(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return nodes, slopes, weights
 
 
-def _roles(family: PDEFamily) -> tuple[int, int, list[int]]:
-    """(the field that evolves, its equation, the equations of the others)."""
+def periodic_refusal(family: PDEFamily) -> str | None:
+    """Why `PeriodicElements` does not cover the family; None if it does."""
     nf = family.normal_form
+    ring = set(nf.periodic) == set(nf.space) and 1 <= len(nf.space) <= 3
+    if nf.time is None or nf.region is not None or not ring:
+        return (
+            "it handles evolution in one space dimension, and in two or three on a box that is periodic"
+            " along every axis"
+        )
+    unknown = nf.parameters or nf.observations or nf.neurals
+    if unknown or any(not i.gauge or i.equals != 0 for i in nf.integrals):
+        return (
+            "it does not handle unknown numbers, observations or integrals other than a mean of 0"
+        )
     orders = [nf.predicates.time_order.get(u, 0) for u in nf.fields]
-    if nf.time is None or set(nf.periodic) != set(nf.space) or not 1 <= len(nf.space) <= 3:
-        raise ValueError(
-            "PeriodicElements takes evolution on a box that is periodic along every axis"
-        )
     if sorted(orders) != [0] * (len(orders) - 1) + [1] or len(nf.equations) != len(orders):
-        raise ValueError(
-            "PeriodicElements takes one field of first order in time, and fields it determines"
-        )
-    leaves = FamilyResidual(family, nf.conditions).leaves
-    rows = [
-        i
-        for i, e in enumerate(nf.equations)
-        if any(nf.time in v.variables for v in e.residual.atoms(sp.Derivative))
-    ]
-    following = [i for i in range(len(nf.equations)) if i not in rows]
-    linear = all(s.is_number for i in following for s in _slopes(nf.equations[i].residual, leaves))
-    if len(rows) != 1 or not linear:
-        raise ValueError(
-            "PeriodicElements takes fields that follow from the one that evolves by linear equations with"
+        return "on a periodic box it handles one field of first order in time, and fields it determines"
+    if any({nf.time} < {c for c, _ in steps_of(d)} for d in nf.derivatives()):
+        return "an equation has a derivative in both time and space"
+    evolving = nf.fields[orders.index(1)]
+    start = plain_start(nf, evolving)
+    if start is None or any(c is not start for c in nf.conditions):
+        return f"on a periodic box the start is given by Initial({evolving}, value), and by nothing else"
+    (row, following), found = _rows(nf), leaves(*(e.residual for e in nf.equations))
+    if row is None or not all(_is_linear(nf.equations[i].residual, found) for i in following):
+        return (
+            "on a periodic box other fields follow from the one that evolves by linear equations with"
             " constant coefficients"
         )
-    return orders.index(1), rows[0], following
+    slopes = zip(found, _slopes(nf.equations[row].residual, found), strict=True)
+    if not all(s.is_number for v, s in slopes if nf.time in dict(steps_of(v))):
+        return f"the coefficient of the time derivative of {evolving} is not a number"
+    return None
 
 
-def _slopes(residual: sp.Expr, leaves: Sequence[sp.Expr]) -> list[sp.Expr]:
-    frozen = freeze([residual], leaves)
-    slopes = (sp.diff(frozen.exprs[0], frozen.symbols[leaf]) for leaf in leaves)
+def _rows(nf: NormalForm) -> tuple[int | None, list[int]]:
+    """(the one equation with a derivative in time, the others)."""
+    moving = [v for v in nf.derivatives() if nf.time in dict(steps_of(v))]
+    rows = [i for i, e in enumerate(nf.equations) if any(e.residual.has(v) for v in moving)]
+    others = [i for i in range(len(nf.equations)) if i not in rows]
+    return (rows[0] if len(rows) == 1 else None), others
+
+
+def _is_linear(residual: sp.Expr, every: Sequence[sp.Expr]) -> bool:
+    """Whether it is a sum of leaves times numbers, and nothing else."""
+    frozen = freeze([residual], every)
+    rest = frozen.exprs[0].xreplace(dict.fromkeys(frozen.symbols.values(), sp.S.Zero))
+    return rest == 0 and all(s.is_number for s in _slopes(residual, every))
+
+
+def _slopes(residual: sp.Expr, every: Sequence[sp.Expr]) -> list[sp.Expr]:
+    frozen = freeze([residual], every)
+    slopes = (sp.diff(frozen.exprs[0], frozen.symbols[leaf]) for leaf in every)
     return [frozen.thaw(sp.expand(slope)) for slope in slopes]

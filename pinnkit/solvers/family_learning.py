@@ -13,28 +13,23 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from pinnkit.declare.family import PDEFamily
 from pinnkit.errors import Evidence, SolveError, Status
 from pinnkit.solution.estimate import Stats
 from pinnkit.solution.held_out import HeldOut, operator_status
 from pinnkit.solution.operator import FamilyOperator, held_out_draws, judge_draws
-from pinnkit.solution.resume import Checkpointing, take_snapshot
-from pinnkit.solution.solution import Snapshot
+from pinnkit.solution.resume import Checkpointing, read_operator_resume, take_snapshot
 from pinnkit.solution.summary import peak_memory
 from pinnkit.solution.verification import DEFAULT_TOL
 from pinnkit.solvers.base import Env
 from pinnkit.solvers.hard_constraint_moe import HardConstraintMoE
-from pinnkit.solvers.hard_constraint_state import LearningState
 from pinnkit.train.callbacks import History, Progress
-from pinnkit.train.checkpoint import plain_copy, read_archive
 from pinnkit.train.iteration import Callback, iterate
 from pinnkit.train.session import run
 
 __all__ = ["learn_family"]
 
-CHECKPOINT = "pinnkit checkpoint"
 SHARE = 0.25  # of time_limit, for judging
 
 
@@ -60,10 +55,13 @@ def learn_family(
     """
     started = time.perf_counter()
     family = problem if isinstance(problem, PDEFamily) else problem.system
+    solver, chosen = solver.settled(family, env)
     state = solver.init(family, env)
     history = History()
     if resume is not None:
-        history = _resume(resume, state, env, repr(family))
+        name = type(solver).__name__
+        resumed = read_operator_resume(resume, repr(family), name, device=env.device)
+        history = resumed.restore(state, env.generator)
     loop = iterate(
         solver, family, state,
         max_steps=env.max_steps, time_limit=env.time_limit, started=started, ranks=env.ranks,
@@ -111,6 +109,7 @@ def learn_family(
             peak_memory=peak_memory(env.device),
             stopped_by=stopped_by,
             verification_seconds=time.perf_counter() - started - seconds,
+            more={"knobs": chosen} if chosen else {},
         ),
         snapshot=take_snapshot(state, env.generator, {}),
         device=env.device,
@@ -122,22 +121,3 @@ def learn_family(
     if throw and not op.ok and env.ranks.first:
         raise SolveError(op.status, op)
     return op
-
-
-def _resume(source: Any, state: LearningState, env: Env, name: str) -> History:
-    """Go on from an operator or from a checkpoint's file."""
-    if isinstance(source, FamilyOperator):
-        snapshot, history = source.snapshot, source.history
-        theirs, method = repr(source.family), type(source.solver).__name__
-        if snapshot is None:
-            raise ValueError("this operator does not hold the state of its training")
-    else:
-        record, tensors = read_archive(source, kind=CHECKPOINT, device=env.device)
-        theirs, method = str(record["problem"]), str(record["solver"])
-        history = History.from_state(record["history"])
-        snapshot = Snapshot(int(record["step"]), tensors["state"], tensors["generator"].cpu())
-    if theirs != name or method != HardConstraintMoE.__name__:
-        raise ValueError("resume= belongs to another problem or solver; use warm_start=")
-    state.load_state_dict(plain_copy(snapshot.state, "state"))
-    env.generator.set_state(torch.as_tensor(snapshot.generator))
-    return History.from_state(history.to_state())

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pinnkit.declare.family import PDEFamily
 from pinnkit.errors import UnsupportedProblemError
-from pinnkit.implicit import LevenbergMarquardt
+from pinnkit.implicit import LevenbergMarquardt, Record
 from pinnkit.lower.defect_norm import DefectNorm, SpaceTimeGrid
 from pinnkit.lower.family_basis import (
     BasisApproximation,
@@ -33,7 +33,10 @@ from pinnkit.lower.family_residuals import FamilyResidual
 from pinnkit.lower.fields import closure_of
 from pinnkit.lower.scales import estimate_field_scales, term_size
 from pinnkit.nn import Constrained, DeepONet, HardConstraint, Windows
+from pinnkit.nn.hard_constraint import combined_leaves
 from pinnkit.solution.answer import Answer
+from pinnkit.solvers.family_knobs import BasisKnobs
+from pinnkit.solvers.family_weights import record_of
 
 if TYPE_CHECKING:
     from pinnkit.solvers.hard_constraint_moe import HardConstraintMoE
@@ -44,6 +47,7 @@ LOOKED_AT = 8  # draws by which corners, sizes and diffusivities are found
 LOOK_SEED = 0  # always the same ones: files need not hold what follows from the declaration
 SENSORS = 24  # values of a given function the soft baseline sees
 TOGETHER = 16  # members solved side by side
+SHORT = 8  # steps of all members together, before those that have not converged go on alone
 NEAR_ENOUGH = 1e-2  # relative step at which the norm is linearised anew
 NEAR = 1e-9  # of the axis: either side of an interface
 
@@ -83,11 +87,12 @@ class Discretisation:
     def __init__(
         self,
         family: PDEFamily,
-        solver: HardConstraintMoE,
+        solver: HardConstraintMoE | BasisKnobs,
         *,
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
     ) -> None:
+        solver = BasisKnobs.of(solver)
         self.family, self.solver = family, solver
         nf = self.nf = family.normal_form
         assert nf.time is not None
@@ -186,9 +191,20 @@ class Discretisation:
         found = first(leaves, members.offset, members.inputs)
         if plain:
             return found
-        here = members.offset + torch.einsum("nlj,bj->bnl", leaves, found.coefficients)
-        second = self.layer(self.norm(members, here), max_steps=max_steps)
-        return second(leaves, members.offset, members.inputs, start=found.coefficients)
+        here = members.offset + combined_leaves(leaves, found.coefficients)
+        most = max_steps or self.solver.max_steps
+        second = self.layer(self.norm(members, here), max_steps=min(most, SHORT))
+        found = second(leaves, members.offset, members.inputs, start=found.coefficients)
+        late = ~found.record.converged
+        if most <= SHORT or not bool(late.any()):
+            return found
+        # The few that need many steps go on by themselves: a step costs as much for each that waits.
+        few = Members(members.samples, members.inputs[late], members.offset[late])
+        last = self.layer(self.norm(few, here[late]), max_steps=most - SHORT)
+        ended = last(leaves, few.offset, few.inputs, start=found.coefficients[late])
+        iterations = ended.record.iterations + SHORT
+        ended = ended._replace(record=ended.record._replace(iterations=iterations))
+        return _put_back(found, late, ended)
 
     def marched(
         self,
@@ -205,7 +221,7 @@ class Discretisation:
         for stage in range(self.solver.stages):
             part = members.at(stage)
             if ends is not None:
-                part.offset = part.offset + torch.einsum("nlj,bj->bnl", ends, reached)
+                part.offset = part.offset + combined_leaves(ends, reached)
             found.append(self.solved(now, part, max_steps=max_steps))
             reached = reached + found[-1].coefficients
             begun.append(part.offset)
@@ -268,26 +284,7 @@ class HardConstraintModel:
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a file holds beside the declaration and the knobs: the weights."""
-        tensors = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
-        return {"dtype": str(self.parts.points.dtype).removeprefix("torch.")}, tensors
-
-    @classmethod
-    def from_state(
-        cls,
-        solver: HardConstraintMoE,
-        family: PDEFamily,
-        spec: dict[str, Any],
-        tensors: dict[str, Tensor],
-    ) -> HardConstraintModel:
-        """The model that `to_state` described; ValueError if the weights do not fit."""
-        dtypes = {"float32": torch.float32, "float64": torch.float64}
-        parts = Discretisation(family, solver, dtype=dtypes[spec["dtype"]])
-        network = parts.network(torch.Generator().manual_seed(0))
-        try:
-            network.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ValueError(f"the file's tensors do not fit its network: {error}") from error
-        return cls(parts, network)
+        return record_of(self.network, self.parts.points.dtype)
 
     def _solve_some(self, samples: Sequence[Mapping[Any, Any]]) -> list[Answer]:
         parts = self.parts
@@ -341,6 +338,20 @@ def _term_sizes(member: Any, scales: Mapping[Any, Any]) -> tuple[Tensor, list[fl
         for c in member.conditions
     ]
     return torch.tensor(equations, dtype=torch.float64), conditions
+
+
+def _put_back(every: Constrained, where: Tensor, some: Constrained) -> Constrained:
+    """What was found for some members in the place of what was found for all."""
+
+    def both(whole: Tensor, part: Tensor) -> Tensor:
+        whole = whole.clone()
+        whole[where] = part
+        return whole
+
+    record = Record(*map(both, every.record, some.record))
+    return Constrained(
+        both(every.coefficients, some.coefficients), both(every.misfit, some.misfit), record
+    )
 
 
 class _Weights:

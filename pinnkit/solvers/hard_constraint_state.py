@@ -4,9 +4,11 @@ In    the discretisation, weights, draws of the inputs.
 Out   `LearningState`, stepped by the one loop of `pinnkit.train`.
 Next  `family_learning` runs it.
 
-On several ranks each holds its share of the draws, and loss and gradient are summed in one vector. What
-belongs to a draw (its coefficients, the state its norm is linearised at) is gathered after every update, so
-that a checkpoint is whole and does not depend on how many ranks there are.
+On several ranks each holds its share of the draws. Coefficients of nearly dependent functions magnify rounding,
+so that two sums of the same numbers in different orders end in runs that part. Therefore nothing is summed over
+ranks: what each draw says (its loss, its coefficients, the slope towards its field) is gathered, and every rank
+does the same sums. What belongs to a draw between updates (coefficients, the state its norm is linearised at) is
+gathered, too, so that a checkpoint is whole and does not depend on how many ranks there are.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from torch import Tensor
 
 from pinnkit.declare.family import PDEFamily
 from pinnkit.nn import DeepONet, HardConstraint
+from pinnkit.nn.hard_constraint import combined_leaves
 from pinnkit.solvers.base import Env
+from pinnkit.solvers.family_weights import start_from
 from pinnkit.solvers.hard_constraint_model import Discretisation, HardConstraintModel, Members
 from pinnkit.train.parameters import flat_gradient, flat_parameters, load_parameters
 from pinnkit.train.ranks import ONE, Ranks
@@ -103,13 +107,25 @@ class FamilyLoss:
         """The loss of all ranks and its gradient; w is held fixed, for it is a minimiser of the same loss."""
         self.put(theta)
         leaves = self._leaves()
-        w = self._best(leaves)
-        rows = self.layer.rows(w, leaves, *self._known)
         stages = self.parts.solver.stages
-        loss = rows[: self.own * stages].square().sum() / (self.draws * stages)
-        part = torch.cat([flat_gradient(loss, self.parameters), loss.detach()[None]])
-        whole = self.ranks.sum(part)
-        return float(whole[-1]), whole[:-1]
+        if not self.parts.solver.constraint:
+            rows = self.layer.rows(self._best(leaves), leaves, *self._known)[: self.own * stages]
+            loss = rows.square().sum() / (self.draws * stages)
+            part = torch.cat([flat_gradient(loss, self.parameters), loss.detach()[None]])
+            whole = self.ranks.sum(part)
+            return float(whole[-1]), whole[:-1]
+        # u = A + sum_j w_j B_j with w held: the slope towards B_j is that towards u, times w_j.
+        # One alone is taken twice: a batch of one is multiplied by other means, with other bits.
+        some = (self._best(leaves), *self._known)
+        w, begun, inputs = (v.expand(max(2, len(v)), *v.shape[1:]) for v in some)
+        begun = begun.clone().requires_grad_()
+        losses = self.layer.rows(w, leaves.detach(), begun, inputs).square().sum(1)
+        (slopes,) = torch.autograd.grad(losses.sum(), begun)
+        parts = (losses.detach(), slopes.flatten(1), w)
+        losses, slopes, w = (self.ranks.gather(v[: self.own * stages]) for v in parts)
+        towards = (slopes.T @ w).view_as(leaves) / (self.draws * stages)
+        loss = float(losses.sum()) / (self.draws * stages)
+        return loss, flat_gradient((leaves * towards).sum(), self.parameters)
 
     def _best(self, leaves: Tensor) -> Tensor:
         if not self.parts.solver.constraint:
@@ -131,7 +147,8 @@ class FamilyLoss:
         else:
             begun = members.offset[:, None]
             w = self.network.coefficients(parts.sensing(members.samples))[:, None]
-        return torch.stack([begun, begun + torch.einsum("nlj,bsj->bsnl", now, w)], 2)
+        reached = combined_leaves(now, w.flatten(0, 1)).view_as(begun)
+        return torch.stack([begun, begun + reached], 2)
 
     def _leaves(self) -> Tensor:
         return self.basis.leaves(self._fixed, self.parts.spec, self.parts.wanted)
@@ -141,13 +158,14 @@ class LearningState:
     """Weights, the optimiser's memory, and which draws training sees."""
 
     def __init__(self, solver: HardConstraintMoE, family: PDEFamily, env: Env) -> None:
-        self.solver, self.family, self.env, self.step = solver, family, env, 0
+        self.family, self.env, self.step = family, env, 0
         self.parts = Discretisation(family, solver, dtype=env.dtype, device=env.device)
+        self.solver = self.parts.solver
         # Drawn on the CPU whatever the device, so that a seed means the same everywhere.
         self.network = self.parts.network(env.generator).to(env.device)
         self.optimiser = SelfScaledBroyden()
         if env.warm_start is not None:
-            self._start_from(env.warm_start)
+            start_from(self.network, env.warm_start)
         self.loss = self._renewed()
         self._w = self._gathered(self.loss.w)
         self.memory = self.optimiser.init(self.loss.theta())
@@ -221,14 +239,3 @@ class LearningState:
         )  # fmt: skip
         self._at = ranks.gather(loss.at[: loss.own]) if at is None else at
         return loss
-
-    def _start_from(self, other: Any) -> None:
-        network = getattr(getattr(other, "model", None), "network", None)
-        if network is None:
-            raise TypeError(f"warm_start={other!r} is no operator learned by HardConstraintMoE")
-        try:
-            self.network.load_state_dict(network.state_dict())
-        except RuntimeError as fault:
-            raise ValueError(
-                "warm_start has a network of another size; give the same knobs"
-            ) from fault

@@ -154,6 +154,26 @@ def test_the_defect_norm_inverts_the_discrete_equation():
         assert np.allclose(v[n], before, atol=ROUNDOFF)
 
 
+@pytest.mark.parametrize(("nodes", "block"), [(11, 4), (23, 5)])
+def test_blocks_of_nodes_give_what_one_dense_inverse_gives(nodes, block):
+    """Two coupled fields, first to fourth derivatives, a condition with a slope on the right."""
+    grid = SpaceTimeGrid(0, 1, 0, 1, times=3, nodes=nodes, grading=1.5)
+    orders = [(0, 0, 4), (0, 0, 1), (0, 1, 0), (1, 0, 2), (1, 1, 0), (1, 0, 0)]
+    gen = torch.Generator().manual_seed(0)
+    slopes = torch.zeros(2, 3, nodes, 2, 6, dtype=torch.float64)
+    usual = torch.tensor([[1e-6, 1.0, 1.0, 0, 0, 0.3], [0, 0.2, 0, -0.1, 1.0, 0.4]])
+    slopes[:, :, 1:-1] = usual.double() * (1 + torch.rand(2, 3, nodes - 2, 2, 6, generator=gen))
+    slopes[:, :, -1, 0, 1] = 1.0
+    ends = torch.zeros(3, nodes, 2, dtype=torch.bool)
+    ends[:, [0, -1]] = True
+    known = (grid, orders, slopes.reshape(2, -1, 2, 6), ends.reshape(-1, 2), torch.ones(2).double())
+    r = torch.randn(2, 3 * nodes, 2, 4, dtype=torch.float64, generator=gen)
+    dense, blocks = DefectNorm(*known, block=nodes), DefectNorm(*known, block=block)
+    assert (dense.blocks, blocks.blocks) == (1, -(-nodes // block))
+    found = dense(r)
+    assert float((blocks(r) - found).abs().max()) <= EXACT * float(found.abs().max())
+
+
 def test_the_defect_norm_is_about_the_error_where_the_plain_one_is_not():
     """Constants of |P J v| against |B v| within the span: C / c is 3 and more than 100."""
     spans = {}

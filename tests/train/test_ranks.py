@@ -140,6 +140,15 @@ def test_twenty_steps_of_a_family_and_its_checkpoint(
     torch.testing.assert_close(resumed["loss"], alone["loss"], rtol=CURVE, atol=CURVE)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_family_on_a_box_shares_its_states(one: dict[str, Any], many: Any, size: int):
+    """Shares of one, of two, and of none: the same losses, and the same bits on all ranks."""
+    alone, found = one["box_training"], [r["box_training"] for r in many(size)]
+    for key in alone:
+        assert all(torch.equal(f[key], found[0][key]) for f in found), key
+        assert relative(found[0][key], alone[key]) < CURVE, key
+
+
 @pytest.mark.slow
 def test_a_killed_rank_is_named_and_the_checkpoint_goes_on(one: dict[str, Any], tmp_path: Path):
     """Killed in step 12, resumed from step 10 by one process: the curve of an undisturbed run."""
