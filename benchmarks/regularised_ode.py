@@ -76,22 +76,24 @@ def power_series(data: pathlib.Path) -> tuple[pk.IrregularSeries, pk.IrregularSe
     return train, test
 
 
-# Weights were chosen on seed 100, for unbiased sampling, among 0.03, 0.042, 0.06, 0.15 and 1 for the spiral.
+# Chosen on other seeds than the table's: ItalyPowerDemand's on 100; the spiral's on 11 and 12, of 0.002 and 0.005.
 CASES: dict[str, dict[str, Any]] = {
     "ItalyPowerDemand": {
-        "dim": 24, "width": 32, "epochs": 12, "weight": 10.0, "tol": 1e-6, "time": True,
+        "dim": 24, "width": 32, "epochs": 12, "batch": 64, "lr": 5e-3, "tol": 1e-6, "time": True,
+        "kind": "error", "weight": 10.0,
     },
     "spiral": {
-        "dim": 8, "width": 32, "epochs": 150, "weight": 0.035, "tol": 1e-6, "time": False,
+        "dim": 8, "width": 32, "epochs": 250, "batch": 128, "lr": 1e-2, "tol": 1e-6, "time": False,
+        "kind": "steps", "weight": 0.002,
     },
 }  # fmt: skip
 
 
 def run(
-    case: str, sampling: str, seed: int, data: pathlib.Path | None, weight: float, epochs: int
+    case: str, sampling: str, seed: int, data: pathlib.Path | None, changes: dict[str, Any]
 ) -> dict[str, Any]:
     """Train once; count a prediction's evaluations on the test set."""
-    knobs = CASES[case]
+    knobs = CASES[case] | changes
     if case == "spiral":
         train, test = spiral_series(128, 1000 + seed), spiral_series(128, 2000 + seed)
     else:
@@ -103,16 +105,23 @@ def run(
     by = (
         None
         if sampling == "none"
-        else LocalError(weight=weight, sampling=sampling, rtol=knobs["tol"], atol=knobs["tol"])
+        else LocalError(
+            weight=knobs["weight"],
+            final=knobs.get("final"),
+            kind=knobs["kind"],
+            sampling=sampling,
+            rtol=knobs["tol"],
+            atol=knobs["tol"],
+        )
     )
     solver = pk.NeuralSDE(
         method=DormandPrince(rtol=knobs["tol"], atol=knobs["tol"]),
         width=knobs["width"],
         depth=2,
-        epochs=epochs,
-        patience=epochs,
-        batch=64,
-        lr=5e-3,
+        epochs=knobs["epochs"],
+        patience=knobs["epochs"],
+        batch=knobs["batch"],
+        lr=knobs["lr"],
         samples=1,
         regularise=by,
     )
@@ -133,8 +142,10 @@ def run(
         "case": case,
         "sampling": sampling,
         "seed": seed,
-        "weight": weight if by else 0.0,
-        "epochs": epochs,
+        "kind": knobs["kind"] if by else "none",
+        "weight": knobs["weight"] if by else 0.0,
+        "final": knobs.get("final") if by else None,
+        "epochs": knobs["epochs"],
         "evaluations": walked.evaluations,
         "score": sol.score(test),
         "seconds": seconds,
@@ -152,14 +163,24 @@ def interval(values: list[float]) -> str:
     return f"{mean:.3f} ± {half:.3f}"
 
 
+def key_of(row: dict[str, Any]) -> tuple[str, str, str, int]:
+    """What a run is, whatever its weight: case, kind, sampling, seed."""
+    return row["case"], row["kind"], row["sampling"], row["seed"]
+
+
+def _order(kind_and_sampling: tuple[str, str]) -> tuple[str, int]:
+    kind, sampling = kind_and_sampling
+    return ("" if kind == "none" else kind), SAMPLINGS.index(sampling)
+
+
 def show(runs: list[dict[str, Any]]) -> None:
     """Ratios to the plain model of the same seed."""
-    by = {(r["case"], r["sampling"], r["seed"]): r for r in runs}
+    by = {key_of(r): r for r in runs}
     rows = []
     for case in CASES:
-        for sampling in SAMPLINGS:
-            own = [r for (c, s, _), r in sorted(by.items()) if (c, s) == (case, sampling)]
-            plain = [by.get((case, "none", r["seed"])) for r in own]
+        for kind, sampling in sorted({k[1:3] for k in by if k[0] == case}, key=_order):
+            own = [r for k, r in sorted(by.items()) if k[:3] == (case, kind, sampling)]
+            plain = [by.get((case, "none", "none", r["seed"])) for r in own]
             pairs = [(a, b) for a, b in zip(own, plain) if b is not None]
             if not pairs:
                 continue
@@ -170,6 +191,7 @@ def show(runs: list[dict[str, Any]]) -> None:
             rows.append(
                 [
                     case,
+                    kind,
                     sampling,
                     len(pairs),
                     f"{np.mean([a['evaluations'] for a, _ in pairs]):.0f}",
@@ -178,7 +200,7 @@ def show(runs: list[dict[str, Any]]) -> None:
                 ]
             )
     headers = [
-        "case", "sampling", "seeds", "evaluations", "score",
+        "case", "kind", "sampling", "seeds", "evaluations", "score",
         "evaluations / plain", "score / plain", "training time / plain", "prediction time / plain",
     ]  # fmt: skip
     print_table(headers, rows)
@@ -189,8 +211,8 @@ if __name__ == "__main__":
     parser.add_argument("--case", action="append", choices=sorted(CASES))
     parser.add_argument("--sampling", action="append", choices=SAMPLINGS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--weight", type=float, default=None, help="instead of the case's own")
-    parser.add_argument("--epochs", type=int, default=None, help="instead of the case's own")
+    for name, of in (("kind", str), ("weight", float), ("final", float), ("epochs", int)):
+        parser.add_argument(f"--{name}", type=of, default=None, help="instead of the case's own")
     parser.add_argument("--data", type=pathlib.Path, default=None)
     parser.add_argument("--out", type=pathlib.Path, default=None)
     parser.add_argument("--stored", type=pathlib.Path, default=None)
@@ -202,15 +224,15 @@ if __name__ == "__main__":
         with measured("Regularised neural ordinary equations"):
             lines = args.out.read_text().splitlines() if args.out and args.out.exists() else []
             found = [json.loads(line) for line in lines if line]
-            done = {(r["case"], r["sampling"], r["seed"]) for r in found}
+            done = {key_of(r) for r in found}
+            given = {k: getattr(args, k) for k in ("kind", "weight", "final", "epochs")}
+            changes = {k: v for k, v in given.items() if v is not None}
             for s in args.seeds:
                 for name in args.case or [c for c in CASES if c == "spiral" or args.data]:
-                    knobs = CASES[name]
-                    weight = knobs["weight"] if args.weight is None else args.weight
-                    epochs = knobs["epochs"] if args.epochs is None else args.epochs
-                    for kind in args.sampling or SAMPLINGS:
-                        if (name, kind, s) in done:
+                    penalty = args.kind or CASES[name]["kind"]
+                    for sampled in args.sampling or SAMPLINGS:
+                        if (name, "none" if sampled == "none" else penalty, sampled, s) in done:
                             continue
-                        found.append(run(name, kind, s, args.data, weight, epochs))
+                        found.append(run(name, sampled, s, args.data, changes))
                         report(found[-1], args.out)
             show(found)

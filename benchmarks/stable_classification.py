@@ -40,7 +40,7 @@ from pinnkit.problems import IrregularClassification  # pyright: ignore[reportMi
 SETS = ("BasicMotions", "JapaneseVowels", "Epilepsy", "ItalyPowerDemand")
 RATES = (0.0, 0.5, 0.7)
 SHIFT = (0.3, 0.7)
-SEEDS = (3, 4, 5)
+SEEDS = (6, 7, 8)
 OTHER_SETS, OTHER_RATE, OTHER_SEED = ("SyntheticControl", "GunPoint"), 0.5, 7
 
 NAIVE, DRIVEN, RECURRENT = "neural SDE", "neural CDE", "GRU"
@@ -52,8 +52,7 @@ PLAIN: dict[str, Callable[..., Any]] = {
     BLIND: functools.partial(pk.UnconstrainedSDE, controlled=False),
     "LSDE": pk.LangevinSDE,
     "LNSDE": pk.LinearNoiseSDE,
-    # With 5, the default, log z may grow by 5 per unit of time; at these paces training did not hold.
-    "GSDE": functools.partial(pk.GeometricSDE, bound=0.5),
+    "GSDE": pk.GeometricSDE,
 }
 STABLE = ("LSDE", "LNSDE", "GSDE", "LSDE, bounded", "LNSDE, bounded", "GSDE, bounded")
 MODELS = (RECURRENT, DRIVEN, NAIVE, BLIND, *STABLE)
@@ -62,12 +61,12 @@ MODELS = (RECURRENT, DRIVEN, NAIVE, BLIND, *STABLE)
 BY_RATE = ((1e-2, 8.0), (3e-3, 8.0))
 BY_PACE = ((1e-2, 8.0), (1e-2, 24.0))
 CHOSEN: dict[str, tuple[float, float]] = dict.fromkeys(
-    (NAIVE, BLIND, "LSDE", "LNSDE"), (1e-2, 24.0)
+    (NAIVE, BLIND, "LSDE", "LNSDE", "GSDE", "GSDE, bounded"), (1e-2, 24.0)
 )
 
 DIM = WIDTH = 32
 DEPTH = 2
-TRAINING_STEPS = 160  # 120 where the candidates were judged
+TRAINING_STEPS = 160
 GRID = 16  # integration steps, unless the series are shorter
 BATCH = 128  # at most, and at most half of the series learned from
 HELD_OUT = 0.15 / 0.85
@@ -343,7 +342,7 @@ def main() -> None:
     parser.add_argument("--data", default="data/series", help="folder of the `.ts` files")
     parser.add_argument("--part", action="append", choices=[*PARTS], help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS[:6]))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument(
         "--out", type=pathlib.Path, help="rows are appended here, and read from here"
     )

@@ -112,7 +112,8 @@ class GeometricSDE(ProblemClass):
 
     Integrated as y = log z, dy = (gamma - sigma^2 / 2) dt + sigma dW: z = exp(y) is positive for every
     step size, and the noise is additive, so that Euler-Maruyama is of strong order 1. The readout sees
-    y.
+    y. The network of gamma sees (z - 1) / (z + 1) = tanh(y / 2), the paper's inner map zeta beginning
+    with it: it is Lipschitz in z > 0 and between -1 and 1, where z itself ranges over powers of e.
 
     Stability: positivity always. Almost every path decays if gamma < sigma^2 / 2 for good, although
     moments may grow: E z grows like exp(gamma t).
@@ -148,7 +149,8 @@ class GeometricSDE(ProblemClass):
             gamma = neural("gamma", inputs=(sp.sin(_T), sp.cos(_T), z, _X)) * sp.tanh(z)
             return _bounded(self, z, gamma, z, initial={z: positive})
         y = _latent(self, "y")
-        gamma = pace * neural("gamma", inputs=(_T, sp.exp(y), _X))
+        # (z - 1) / (z + 1), which neither saturates the network nor overflows.
+        gamma = pace * neural("gamma", inputs=(_T, sp.tanh(y / 2), _X))
         if self.bound is not None:
             unit = _span(self.data) / pace
             gamma = self.bound / unit * sp.tanh(unit / self.bound * gamma)

@@ -43,7 +43,7 @@ from pinnkit.train.checkpoint import write_archive
 
 __all__ = ["FORMAT", "load", "save"]
 
-FORMAT, VERSION = "pinnkit series solution", 1
+FORMAT, VERSION = "pinnkit series solution", 2
 
 # Records of plain settings that a model holds, and problem classes whose fields say what they are.
 _SETTINGS: dict[str, type] = {

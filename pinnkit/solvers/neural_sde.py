@@ -107,7 +107,8 @@ class NeuralSDE(AbstractSolver):
         held_out: Its share; nothing is held out of fewer than 20 series.
         samples: Noise paths a prediction averages over.
         backward: `Direct()`, or `Recompute()` for less memory.
-        regularise: `LocalError(weight=...)` makes dynamics that take fewer steps.
+        regularise: `LocalError(weight=...)` makes dynamics that take fewer steps. A weight that changes
+            does so over `epochs`.
 
     Not: equations without data. References: oh2024stable.
     """
@@ -203,10 +204,10 @@ class NeuralSDE(AbstractSolver):
                     "method=EulerMaruyama()."
                 )
             return self._why_not_regularised()
-        if self.regularise is not None and self.regularise.kind == "stiffness":
+        if self.regularise is not None and self.regularise.kind != "error":
             return (
-                'LocalError(kind="stiffness") needs adaptive steps: method=DormandPrince(). Use '
-                'kind="error".'
+                f'LocalError(kind="{self.regularise.kind}") needs adaptive steps: '
+                'method=DormandPrince(). Use kind="error".'
             )
         if not form.noise.commutes and not isinstance(method, (EulerMaruyama, StochasticHeun)):
             return (
@@ -337,7 +338,10 @@ class NeuralSDE(AbstractSolver):
         model, by = state.model, self.regularise
         if by is None or isinstance(model, RecurrentModel):
             return model.loss(batch, state.generator)
-        return model.loss(batch, state.generator, regularise=by, generator=state.generator)
+        # An annealed weight follows the steps there are at most, whatever ends training before.
+        most = self.epochs * math.ceil(len(state.training) / self.batch)
+        now = by.at(state.step / most)
+        return model.loss(batch, state.generator, regularise=now, generator=state.generator)
 
     def _look(self, state: NeuralSDEState, training_loss: float) -> float:
         """The loss of the held-out part along fixed noise; keeps the weights if it is the lowest."""
@@ -348,8 +352,11 @@ class NeuralSDE(AbstractSolver):
                 # Several paths side by side: a small batch takes as long as a large one.
                 batch = state.validation.take(list(range(len(state.validation))) * LOOKS)
                 value = float(state.model.loss(batch, 1000))
+        # Where the weight of a penalty changes, so does what is minimised: the last weights are its answer.
+        annealed = self.regularise is not None and self.regularise.final is not None
         # Less than this is no improvement, or training would never end.
-        if value < state.lowest - LEAST * abs(state.lowest) or state.lowest == math.inf:
+        better = value < state.lowest - LEAST * abs(state.lowest) or state.lowest == math.inf
+        if annealed or better:
             state.lowest, state.waited, state.best = value, 0, _copy(state.model)
         else:
             state.waited += 1

@@ -61,6 +61,39 @@ def test_an_error_is_measured_by_the_tolerance():
     assert values[0] == pytest.approx(10 * values[1], rel=1e-9)
 
 
+def test_steps_are_those_the_solver_takes():
+    """Sum of r^(1/5): a tenth less than the steps taken, as the controller aims; 10^(1/5) from tolerance to tolerance."""
+    start = torch.tensor([[1.6, 0.0]], **F64)
+    run: Any = integrate_ode(spiral, start, [0.0, 3.0], rtol=1e-6, atol=1e-6, keep=True)
+    finer: Any = integrate_ode(spiral, start, [0.0, 3.0], rtol=1e-7, atol=1e-7, keep=True)
+
+    def steps(walk: Any, tolerance: float) -> float:
+        by = LocalError(kind="steps", sampling="global", rtol=tolerance, atol=tolerance)
+        return float(by(walk, spiral, torch.Generator()))
+
+    assert 0.75 * run.steps < steps(run, 1e-6) < run.steps
+    assert steps(run, 1e-6) == pytest.approx(10**0.2 * steps(run, 1e-5), rel=1e-9)
+    # What is measured does not hang on the steps of the run it is measured on.
+    assert steps(finer, 1e-6) == pytest.approx(steps(run, 1e-6), rel=0.05)
+    assert finer.steps > 1.3 * run.steps
+
+
+@pytest.mark.parametrize("sampling", ["unbiased", "biased", "global"])
+def test_steps_of_a_field_without_error(sampling):
+    """z' = c: no error, so no steps are needed, and the gradient is 0, not nan."""
+    c = torch.tensor(1.0, **F64).requires_grad_()
+
+    def f(t: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        return c.expand_as(z) + 0 * z
+
+    run = integrate_ode(f, torch.zeros(2, 1, **F64), [0.0, 1.0], keep=True)
+    value = LocalError(kind="steps", sampling=sampling, rtol=1.0, atol=1.0)(
+        run, f, torch.Generator().manual_seed(0)
+    )
+    (slope,) = torch.autograd.grad(value, c)
+    assert float(value.detach()) < 0.1 and math.isfinite(float(slope))
+
+
 def test_stiffness_of_a_linear_equation_is_its_rate():
     """|k7 - k6| / |g7 - g6| = lambda for z' = -lambda z; 0, and no nan, where nothing changes."""
     z, h = torch.ones(3, 2, **F64), torch.tensor(0.01, **F64)
@@ -163,8 +196,9 @@ def test_fixed_steps_keep_their_walk():
     assert 0 < float(value.detach()) < math.inf
     with pytest.raises(ValueError, match="keep=True"):
         LocalError()(plain, sde, torch.Generator())
-    with pytest.raises(pk.UnsupportedProblemError, match="adaptive steps"):
-        LocalError(kind="stiffness")(run, sde, torch.Generator())
+    for kind in ("stiffness", "steps"):
+        with pytest.raises(pk.UnsupportedProblemError, match=f'kind="{kind}".*adaptive steps'):
+            LocalError(kind=kind)(run, sde, torch.Generator())
 
 
 def test_fewer_evaluations_at_the_same_answer():
@@ -245,13 +279,36 @@ def test_the_solver_trains_with_it(sampling, noisy):
     assert sol.history["loss"][0] > plain
 
 
+def test_an_annealed_weight():
+    """Exponential between both; the last weights are the answer, as what is minimised changes."""
+    by = LocalError(weight=100.0, final=1.0)
+    assert [by.at(share).weight for share in (-1.0, 0.0, 0.5, 1.0, 2.0)] == pytest.approx(
+        [100.0, 100.0, 10.0, 1.0, 1.0]
+    )
+    assert LocalError(weight=3.0).at(0.5).weight == 3.0
+    knobs: Any = {"method": DormandPrince(), "width": 4, "batch": 24, "epochs": 3}
+    first, last = (
+        system().solve(pk.NeuralSDE(regularise=some, **knobs)).history["loss"]
+        for some in (LocalError(weight=100.0), by)
+    )
+    assert last[0] == first[0] and last[-1] < first[-1]
+    rising = pk.NeuralSDE(regularise=LocalError(weight=1.0, final=1e4), held_out=0.0, **knobs)
+    sol = system().solve(rising)
+    assert sol.history["loss"][-1] > sol.history["loss"][0]
+    end = sol.snapshot.state["model"]
+    assert all(torch.equal(value, end[name]) for name, value in sol.module.state_dict().items())
+    with pytest.raises(ValueError, match=r"final=0\.0 .* must be positive"):
+        LocalError(weight=1.0, final=0.0)
+
+
 def test_refusals():
     with pytest.raises(ValueError, match=r"weight=-1 .*sampling='some'"):
         LocalError(weight=-1, sampling="some")
     noisy, by = system(noisy=True), LocalError
     assert "d(W)" in (pk.NeuralSDE(method=DormandPrince()).supports(noisy) or "")
-    stiff = pk.NeuralSDE(regularise=by(kind="stiffness"))
-    assert "DormandPrince" in (stiff.supports(noisy) or "")
+    for kind in ("stiffness", "steps"):
+        fixed = pk.NeuralSDE(regularise=by(kind=kind))
+        assert "DormandPrince" in (fixed.supports(noisy) or "")
     every = pk.NeuralSDE(method=DormandPrince(adjoint=True), regularise=by(sampling="global"))
     assert "adjoint" in (every.supports(system()) or "")
     with pytest.raises(ValueError, match="dopri5"):

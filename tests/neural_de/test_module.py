@@ -203,6 +203,22 @@ def test_networks_that_read_steps_see_mean_and_increment(gen):
     assert torch.allclose(alone, along.drift(instants[3], states), rtol=0, atol=EXACT)
 
 
+def test_the_geometric_network_sees_its_state_between_bounds():
+    """(z - 1) / (z + 1) of z = e^y; finite, with its gradient, where e^y is not."""
+    system = pk.GeometricSDE(dim=3, bound=None).system
+    module = compile_system(system, Units(0.0, 1.0, (0.0, 0.0), (1.0, 1.0)))
+    route, now = path(samples=2), torch.tensor(0.6, dtype=F64)
+    state = torch.tensor([[-0.5, 0.0, 2.0], [-1e4, 0.1, 1e4]], dtype=F64).requires_grad_()
+    drift = module.along(route).drift(now, state)
+    (slope,) = torch.autograd.grad(drift.sum(), state)
+    assert bool(torch.isfinite(drift).all() and torch.isfinite(slope).all())
+    z = state[:1].detach().exp()
+    time = torch.full((1, 1), 0.6, dtype=F64)
+    seen = torch.cat([time, (z - 1) / (z + 1), route.evaluate(now)[:1]], 1)
+    wanted = module.nets["gamma"](seen) - module.nets["sigma"](time) ** 2 / 2
+    assert torch.allclose(drift[:1], wanted, rtol=0, atol=EXACT)
+
+
 @pytest.mark.parametrize(
     "made",
     [
