@@ -13,7 +13,8 @@ scaling     milliseconds per Gauss-Newton step (median), with the points of a ra
             of all ranks together held (strong). Efficiency: time of one rank over time of n ranks, the
             latter times n where points are held in all.
 family      as agreement: gradient at the start, losses of 20 updates; and processor seconds of rank 0
-            per update, its share of the six draws being 6, 3, 2 or 1.
+            per update, its share of the six draws being 6, 3, 2 or 1; then milliseconds of one loss and
+            gradient (median) with the draws of a rank held, and its efficiency.
 killed      rank 1 of 2 gets SIGKILL after a checkpoint: seconds until torchrun ends, its exit code, and
             the losses after one process has resumed, against those of an undisturbed run.
 """
@@ -46,6 +47,7 @@ WIDTH, DEPTH = 20, 3
 POINTS = (250, 1000, 4000, 16000)  # inside the domain; of a rank, or of all
 WARM, STEPS = 2, 5  # steps not counted, steps counted
 CURVE = 20  # steps whose losses are compared
+DRAWS = (2, 6, 12)  # of a rank
 NEVER = 10**6
 PARTS = ("agreement", "family", "scaling", "killed")
 
@@ -122,6 +124,19 @@ def family_updates(ranks: Ranks, steps: int) -> dict[str, Any]:
     return {"gradient": gradient.tolist(), "loss": found, "seconds": seconds}
 
 
+def gradient_seconds(ranks: Ranks, draws: int) -> float:
+    """Median seconds of one loss and gradient of the default solver, this many draws on each rank."""
+    family, place = problems.DiffusionSorption().system, torch.device("cpu")
+    env = Env(place, torch.float64, torch.Generator().manual_seed(0), 0, ranks=ranks)
+    state: Any = pk.HardConstraintMoE(draws=draws * ranks.size).init(family, env)
+    theta, took = state.memory["theta"], []
+    for _ in range(WARM + STEPS):
+        start = time.perf_counter()
+        state.loss.gradient(theta)
+        took.append(time.perf_counter() - start)
+    return statistics.median(took[WARM:])
+
+
 def work(part: str, points: list[int], steps: int, out: pathlib.Path) -> None:
     """What every rank does; rank 0 writes."""
     torch.set_num_threads(1)
@@ -130,6 +145,7 @@ def work(part: str, points: list[int], steps: int, out: pathlib.Path) -> None:
             found: Any = first_step(ranks) | {"loss": losses(ranks, steps)}
         elif part == "family":
             found = family_updates(ranks, steps)
+            found["weak"] = [[n, gradient_seconds(ranks, n)] for n in DRAWS]
         else:
             found = [[n, *step_seconds(ranks, n)] for n in points]
             count = found[0][-1]
@@ -166,7 +182,7 @@ def agreement(counts: list[int], steps: int, part: str = "agreement") -> None:
     """Largest differences from one process."""
     alone = on_ranks(1, part, [], steps)
     compared = [k for k in ("gradient", "J^T J") if k in alone]
-    rows = []
+    rows, weak = [], []
     for count in counts:
         found = alone if count == 1 else on_ranks(count, part, [], steps)
         relative = [
@@ -176,9 +192,14 @@ def agreement(counts: list[int], steps: int, part: str = "agreement") -> None:
         off = float(np.abs(np.subtract(found["loss"], alone["loss"])).max())
         cost = [found["seconds"]] if "seconds" in found else []
         rows.append([count, *relative, off, found["loss"][-1], *cost])
+        weak.append([1e3 * seconds for _, seconds in found.get("weak", [])])
     heads = ["ranks", *compared, f"loss, {steps} steps", "last loss"]
     more = ["processor seconds per update"] if "seconds" in alone else []
     common.print_table(heads + more, rows)
+    if weak[0]:
+        heads = ["draws per rank", *(f"{c} ranks, ms" for c in counts), "efficiency"]
+        table = [[n, *took, took[0] / took[-1]] for n, *took in zip(DRAWS, *weak, strict=True)]
+        common.print_table(heads, table)
 
 
 def scaling(counts: list[int], points: list[int]) -> None:
