@@ -337,10 +337,12 @@ class Observations(AbstractCondition):
                 f"noise={self.noise} is not a positive standard deviation",
                 "leave it out to have it estimated",
             )
-        if isinstance(self.run, bool) or not isinstance(self.run, int) or self.run < 0:
+        whole = isinstance(self.run, (int, np.integer)) and not isinstance(self.run, bool)
+        if not whole or self.run < 0:
             raise refusal(wrote, f"run={self.run!r} is no number of a run", "write 0, 1, 2, ...")
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "points", points)
+        object.__setattr__(self, "run", int(self.run))
 
     @property
     def exprs(self) -> tuple[sp.Expr, ...]:

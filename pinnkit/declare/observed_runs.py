@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import sympy as sp
 
 from pinnkit.declare.conditions import Observations, read_expr
 from pinnkit.declare.printing import refusal, show
@@ -50,6 +51,10 @@ def observe_runs(
     >>> observe_runs([{"t": [0, 1], "x": [1, 2]}, {"t": [0, 2, 3], "x": [5, 4, 2]}], [x])
     [Observations(x, 2 points), Observations(x, 3 points, run 1)]
     """
+    if isinstance(exprs, (str, sp.Basic)):
+        raise refusal(WROTE, f"{show(exprs)} is one expression", "give a list, [x]")
+    if isinstance(data, Mapping) or hasattr(data, "columns"):
+        raise refusal(WROTE, "this is one table", "give a list of them")
     listed = not isinstance(exprs, Mapping)
     if isinstance(data, IrregularSeries):
         if listed and len(exprs) != data.n_channels:
@@ -69,6 +74,9 @@ def observe_runs(
         ]
     else:
         tables = list(data)
+    if isinstance(noise, Mapping) and (alien := [name for name in noise if name not in wanted]):
+        what = f"noise names {alien[0]!r}, which is not observed"
+        raise refusal(WROTE, what, f"there is {', '.join(wanted)}")
     known = {str(name) for table in tables for name in table}
     if not tables or (unknown := [name for name in wanted if name not in known]):
         what = f"no run has a column {unknown[0]!r}" if tables else "there is no run"
@@ -78,7 +86,11 @@ def observe_runs(
 
 def _one(run: int, table: Any, wanted: dict[str, Any], time: Any, noise: Any) -> list[Observations]:
     wrote = f"{WROTE}, run {run}"
-    columns = {str(name): np.asarray(table[name], dtype=float) for name in table}
+    columns = {
+        str(name): _numbers(table[name], str(name), wrote)
+        for name in table
+        if str(name) in (time.name, *wanted)
+    }
     if time.name not in columns:
         raise refusal(wrote, f"it has no column {time.name!r}", "give every run its times")
     times, found = columns[time.name], []
@@ -97,6 +109,15 @@ def _one(run: int, table: Any, wanted: dict[str, Any], time: Any, noise: Any) ->
     if not found:
         raise refusal(wrote, "nothing in it was observed", "leave it out")
     return found
+
+
+def _numbers(column: Any, name: str, wrote: str) -> np.ndarray:
+    try:
+        return np.asarray(column, dtype=float)
+    except (TypeError, ValueError) as fault:
+        raise refusal(
+            wrote, f"{name} is not numbers ({fault})", "write a missing one as nan"
+        ) from fault
 
 
 def _time_of(wanted: dict[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pinnkit.ir.normal_form import NormalForm
 
-__all__ = ["Placed", "broadcast_arguments", "grid_axes", "real_array"]
+__all__ = ["Placed", "broadcast_arguments", "grid_axes", "placed", "real_array"]
 
 # Part of an axis' length by which roundoff (float32 included) may leave the domain; moved back.
 SLACK = 5e-7
@@ -70,7 +70,7 @@ def broadcast_arguments(
     flat = []
     for c in nf.coords:
         if str(c) in columns:
-            value = _placed(nf, c, columns[str(c)], extrapolate)
+            value = placed(nf, c, columns[str(c)], extrapolate)
             flat.append(value.expand(shape).reshape(-1))
         else:
             n = int(np.prod(shape)) if shape else 1
@@ -131,8 +131,12 @@ def real_array(value: Any, name: str) -> np.ndarray:
         raise TypeError(str(fault) if "must be real" in str(fault) else wrong) from None
 
 
-def _placed(nf: NormalForm, c: sp.Symbol, value: Tensor, extrapolate: bool) -> Tensor:
-    """`value` inside the domain: periodic axes wrap, roundoff at the ends is moved back."""
+def placed(nf: NormalForm, c: sp.Symbol, value: Tensor, extrapolate: bool) -> Tensor:
+    """`value` inside the domain: periodic axes wrap, roundoff at the ends is moved back.
+
+    Raises:
+        ValueError: where it is not finite, or outside and not to be extrapolated.
+    """
     lower, upper = nf.bounds[c]
     length = upper - lower
     seen = value.detach()

@@ -21,6 +21,7 @@ from pinnkit.declare.family import PDEFamily
 from pinnkit.declare.problem import PDESystem
 from pinnkit.errors import Evidence, Status
 from pinnkit.solution.answer import Answer
+from pinnkit.solution.arguments import placed, real_array
 from pinnkit.solution.estimate import Stats
 from pinnkit.solution.evaluate import field_name, field_values
 from pinnkit.solution.held_out import HeldOut, describe, quantile_of
@@ -87,19 +88,24 @@ class FamilyOperator(LearnedOperator):
         self,
         samples: Sequence[Mapping[Any, Any]],
         points: Any,  # shape: (n, d)
+        *,
+        extrapolate: bool = False,
     ) -> dict[str, np.ndarray]:  # shapes: (n_samples, n)
         """The fields by name at the same points for many samples: no problem is declared for each.
 
         Args:
             samples: As in a call.
             points: One row per point, columns in the order of `family.coords`.
+            extrapolate: Evaluate outside the domain, too; otherwise points there are a ValueError.
         """
         nf = self.family.normal_form
         read = [self.family.read_sample(s) for s in samples]
-        places = np.asarray(points, dtype=float)
+        places = real_array(points, "points")
         if places.ndim != 2 or places.shape[1] != len(nf.coords):
             names = ", ".join(map(str, nf.coords))
             raise ValueError(f"points have the shape {places.shape}, expected (n, d) for {names}")
+        columns = zip(nf.coords, torch.from_numpy(places).unbind(1), strict=True)
+        places = torch.stack([placed(nf, c, v, extrapolate) for c, v in columns], 1).numpy()
         found = []
         for answer in self.model.solve(read) if read else ():
             moved = candidate_of(nf, answer.approximation, self.device, self.dtype)

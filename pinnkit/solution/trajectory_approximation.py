@@ -7,6 +7,7 @@ Next  `Solution` wraps it; times beyond the training span need `extrapolate=True
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ class TrajectoryApproximation:
 
     def along(self, run: int) -> TrajectoryApproximation:
         """The same law from the start of another run; IndexError where there is none."""
-        count = len(self.starts)
+        count, run = len(self.starts), operator.index(run)
         if not 0 <= run < count:
             runs = "run 0 alone was" if count == 1 else f"runs 0 to {count - 1} were"
             raise IndexError(f"run {run!r} was not observed; {runs}")

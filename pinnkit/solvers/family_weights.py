@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["loaded", "record_of", "start_from"]
+__all__ = ["OTHER_KNOBS", "loaded", "record_of", "start_from"]
 
 N = TypeVar("N", bound=nn.Module)
+OTHER_KNOBS = "resume= was learned with other knobs; give the same, or use warm_start="
 
 
 def record_of(network: nn.Module, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, Tensor]]:

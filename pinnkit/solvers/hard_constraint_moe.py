@@ -135,9 +135,10 @@ class HardConstraintMoE(AbstractSolver):
 
     def __post_init__(self) -> None:
         faults = [
-            f"{n}={value} must be at least 1"
+            f"{n}={value!r} must be a whole number, at least 1"
             for n in COUNTS
-            if (value := getattr(self, n)) is not None and value < 1
+            if (value := getattr(self, n)) is not None
+            and (isinstance(value, bool) or not isinstance(value, int) or value < 1)
         ]
         if self.stages is not None and self.stages > 1 and not self.constraint:
             faults.append(

@@ -23,7 +23,7 @@ from pinnkit.declare.family import PDEFamily
 from pinnkit.nn import DeepONet, HardConstraint
 from pinnkit.nn.hard_constraint import combined_leaves
 from pinnkit.solvers.base import Env
-from pinnkit.solvers.family_weights import start_from
+from pinnkit.solvers.family_weights import OTHER_KNOBS, start_from
 from pinnkit.solvers.hard_constraint_model import Discretisation, HardConstraintModel, Members
 from pinnkit.train.parameters import flat_gradient, flat_parameters, load_parameters
 from pinnkit.train.ranks import ONE, Ranks
@@ -203,7 +203,12 @@ class LearningState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Put back what `state_dict` gave; ValueError where other knobs made it."""
+        same_weights = state["memory"]["theta"].numel() == self.parameters
+        if not same_weights or any(
+            state[k].shape != v.shape for k, v in (("w", self._w), ("at", self._at))
+        ):
+            raise ValueError(OTHER_KNOBS)
         self.step = int(state["step"])
         device = self.env.device
         self.memory = {

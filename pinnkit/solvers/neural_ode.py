@@ -337,7 +337,10 @@ class NeuralODE(AbstractSolver):
         fit.memory = self.optimiser.init(first)
 
     def terminate(self, problem: Any, state: NeuralODEState) -> Status | None:
-        return Status.OK if state.done else None
+        if not state.done:
+            return None
+        fit = best_of(state.fits) or state.fit
+        return Status.STALLED if fit.is_lost(state.guess) else Status.OK
 
     def finish(self, problem: Any, state: NeuralODEState) -> Answer:
         fit = best_of(state.fits) or state.fit

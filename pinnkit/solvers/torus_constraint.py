@@ -17,6 +17,7 @@ itself: its `corrections`, each times every expert's window,
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -159,7 +160,7 @@ class TorusDiscretisation:
                 begin = guesses[-1][:, -1]
             first, known = torch.cat(guesses, 1), whole(number)
             if knobs.constraint:
-                found.append(self.corrected(first, state, known))
+                found.append(self.corrected(self._tame(first, state, known), state, known))
             else:
                 misfit = self._defect(self.stage, first, state, known).sqrt()
                 none = torch.zeros_like(misfit, dtype=torch.long)
@@ -188,6 +189,14 @@ class TorusDiscretisation:
         leaves = len(self.stage.pointwise.wanted) * self.stage.fine**self.stage.dimension
         size = functions * leaves * self.stage.stages * self.stage.times
         return max(1, min(MOST_TOGETHER, AT_ONCE // size))
+
+    def _tame(self, first: Tensor, start: Tensor, known: Tensor) -> Tensor:
+        """The guess, or a still state for members whose guess is worse: marches may explode."""
+        still = start[:, None].expand_as(first)
+        defects = [self._defect(self.stage, v, start, known) for v in (first, still)]
+        # No comparison holds with a guess that is not finite: there the state stands still.
+        better = defects[0] <= defects[1].nan_to_num(math.inf)
+        return torch.where(better.reshape(-1, *[1] * (first.ndim - 1)), first, still)
 
     def _defect(
         self, elements: PeriodicElements, values: Tensor, start: Tensor, known: Tensor

@@ -26,7 +26,7 @@ from torch import Tensor
 from pinnkit.declare.family import PDEFamily
 from pinnkit.nn import FNO
 from pinnkit.solvers.base import Env
-from pinnkit.solvers.family_weights import start_from
+from pinnkit.solvers.family_weights import OTHER_KNOBS, start_from
 from pinnkit.solvers.torus_constraint import TorusDiscretisation, TorusModel
 from pinnkit.train.adam import Adam
 from pinnkit.train.parameters import flat_gradient, flat_parameters, load_parameters
@@ -136,7 +136,13 @@ class TorusState:
         return {"step": self.step, "memory": dict(self.memory), "pool": self.pool}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Put back what `state_dict` gave; ValueError where other knobs made it."""
+        pool, grid = state["pool"], (self.parts.solver.nodes,) * len(self.family.normal_form.space)
+        fits = state["memory"]["theta"].numel() == self.parameters
+        if len(pool):
+            fits &= len(pool) <= self.parts.count and pool.shape[1:] == (self.solver.draws, *grid)
+        if not fits:
+            raise ValueError(OTHER_KNOBS)
         self.step, device = int(state["step"]), self.env.device
         self.memory = {
             k: v.to(device) if isinstance(v, Tensor) else v for k, v in state["memory"].items()

@@ -53,6 +53,8 @@ def test_two_starts_and_one_number(two):
     assert two.stats.more["segments"] == 2
     with pytest.raises(IndexError, match="runs 0 to 1 were"):
         two.run(2)
+    with pytest.raises(TypeError, match="integer"):
+        two.run("second")
 
 
 def test_saved_and_loaded_has_all_runs(two, tmp_path):
@@ -156,6 +158,12 @@ def test_series_and_tables():
     assert first.points[t].tolist() == [0] and second.points[t].tolist() == SECOND[:3].tolist()
     (named,) = pk.observe_runs(data[0], {"both": x})
     assert named.values.tolist() == [2, 3]
+    (labelled,) = pk.observe_runs([{"t": [0], "x": [1], "who": ["hare"]}], [x])
+    assert labelled.values.tolist() == [1]
+    with pytest.raises(pk.DeclarationError, match="noise names 'x', which is not observed"):
+        pk.observe_runs(data, {"both": x}, noise={"x": 0.1})
+    again = pk.Observations(x, {t: [1]}, [1], run=np.int64(1))  # type: ignore[arg-type]
+    assert again.run == 1
     assert (
         "run 1" in repr(second)
         and "run 1"
@@ -174,6 +182,9 @@ def test_series_and_tables():
         ([{"t": [0, 1], "y": [1, 2, 3]}], [y], "3 values at 2 times"),
         ([{"t": [0], "y": [1]}, {"t": [0], "x": [1]}], [y], "run 1.*nothing in it"),
         (pk.IrregularSeries([[0, 1]], [[1, 2]]), [x, y], "2 expressions for 1 channels"),
+        ({"t": [0], "y": [1]}, [y], "this is one table"),
+        ([{"t": [0], "y": [1]}], y, "y is one expression"),
+        ([{"t": [0], "y": ["low"]}], [y], "run 0: y is not numbers"),
     ],
 )
 def test_runs_that_cannot_be_read(data, exprs, match):
@@ -193,3 +204,10 @@ def test_who_takes_runs():
     for other in (pk.SpectralMixtureGP(), pk.CausalPINN()):
         assert "one run" in (other.supports(pair) or "")
     assert isinstance(pk.choose_solver(pair)[0], pk.NeuralODE)
+
+
+def test_a_law_that_cannot_follow_its_data_is_no_success():
+    """y' = -k y never oscillates: the fit ends, and the status says that it did not get there."""
+    seen = pk.observe_runs([{"t": FIRST, "y": np.cos(4 * FIRST)}], [y])
+    sol = decay(seen).solve(pk.NeuralODE(steps=20), verify=False, max_steps=60)
+    assert sol.stats.more["missed"] and sol.status is pk.Status.STALLED

@@ -108,6 +108,10 @@ def test_values_of_many_samples_are_those_of_calls():
     for row, s in zip(values["u"], samples, strict=True):
         assert np.allclose(row, op(s)(t=points[:, 0], x=points[:, 1]), rtol=ROUNDOFF)
     assert op.values([], points)["u"].shape == (0, 7)
+    late = points + np.array([100.0, 0.0])
+    with pytest.raises(ValueError, match="lies outside the domain"):
+        op.values(samples, late)
+    assert op.values(samples, late, extrapolate=True)["u"].shape == (len(samples), 7)
     with pytest.raises(ValueError, match="expected"):
         op.values(samples, points[:, 0])
 

@@ -259,6 +259,9 @@ def test_same_seed_same_operator_and_resume_goes_on_exactly(tmp_path):
     half = heat().solve(solver, seed=0, max_steps=2, verify=False, checkpoint=tmp_path / "c")
     again = heat().solve(solver, seed=0, verify=False, resume=tmp_path / "c")
     assert half.stats.steps == 2 and again.stats.steps == 4
+    other = pk.HardConstraintMoE(**{**SMALL, "draws": 1}, steps=4, renew=2)
+    with pytest.raises(ValueError, match="resume= was learned with other knobs"):
+        heat().solve(other, seed=0, verify=False, resume=tmp_path / "c")
     for a, b in zip(
         whole.model.network.parameters(), again.model.network.parameters(), strict=True
     ):
@@ -296,3 +299,5 @@ def test_refusals_say_what_to_do():
     assert pk.choose_solver(heat())[0] == solver
     with pytest.raises(ValueError, match=r"(?s)functions=0.*norm='l1'"):
         pk.HardConstraintMoE(functions=0, norm="l1")
+    with pytest.raises(ValueError, match=r"experts=2\.5 must be a whole number"):
+        pk.HardConstraintMoE(experts=2.5)  # type: ignore[arg-type]

@@ -137,6 +137,23 @@ def test_derivatives_of_polynomials_times_waves_are_exact():
     assert torch.allclose(slope[:, [0, 2]], torch.stack(found_too, 1), atol=1e-8)
 
 
+def test_where_the_march_explodes_the_constraint_begins_at_rest():
+    """u_t + u (u_x + u_y) / 2 = lap u / 20: two steps of training, four long elements a stage."""
+    u = pk.field("u", t, x, y)
+    system = pk.PDESystem(
+        [u.diff(t) + u * (u.diff(x) + u.diff(y)) / 2 - pk.laplacian(u) / 20],
+        pk.Interval(t, 0, 1) * pk.Box((x, y), (0, 0), (1, 1)),
+        [
+            pk.Initial(u, a * sp.sin(2 * sp.pi * x) * sp.cos(2 * sp.pi * y)),
+            *(pk.Periodic(u, c) for c in (x, y)),
+        ],
+    )
+    family = pk.PDEFamily(system, {a: pk.Uniform(0.5, 1.0)})
+    op = learn(family, elements=4, nodes=16, corrections=12)
+    assert op({a: 0.5}).stats.more["misfit"] < 0.01  # else 15
+    assert op({a: 1e3}).stats.more["misfit"] > 1  # and no ValueError
+
+
 # --- exact solutions ------------------------------------------------------------------------------
 
 
@@ -234,6 +251,9 @@ def test_resume_files_and_warm_start_keep_the_weights(tmp_path):
         whole.model.network.parameters(), again.model.network.parameters(), strict=True
     ):
         assert torch.equal(p, q)
+    other = pk.HardConstraintMoE(**{**SMALL, "nodes": 10})
+    with pytest.raises(ValueError, match="resume= was learned with other knobs"):
+        wave().solve(other, seed=0, verify=False, resume=tmp_path / "c")
     whole.save(tmp_path / "op.pinn")
     other = pk.load(tmp_path / "op.pinn")
     points, sample = places(20), {a: 0.6}
