@@ -38,8 +38,8 @@ system = pk.PDESystem(
 family = pk.PDEFamily.without_warnings(system, inputs={u0: pk.Uniform(0, 0.2)})
 
 # %% 2. Learn. The loss is what is left of the equation once the coefficients are the best ones; no solution is seen.
-# Six other draws are then solved independently, and the operator is judged by them.
-solver = pk.HardConstraintMoE(steps=8, judged=6)
+# Ten other draws are then solved independently, and the operator is judged by them.
+solver = pk.HardConstraintMoE(steps=8, judged=10)
 op = family.solve(solver, seed=0, tol=5e-3, time_limit=600)
 print(op)
 assert op.ok
